@@ -1,0 +1,1 @@
+"""A small library of learning experiments, and the machinery that turns them into tested claims."""
