@@ -37,6 +37,7 @@ KINDS = ("semantics", "identity", "shape", "figure", "example", "trend", "cost",
 ORIGINS = ("stated", "implied", "derived")
 
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+_ENTRY = re.compile(r"\s*\[\[\s*statement\s*\]\]")
 _TABLES = {"document": dict, "setups": dict, "statement": list}
 _DOCUMENT_KEYS = {"key": str, "title": str, "file": str, "complete": bool}
 _STATEMENT_KEYS = {
@@ -134,6 +135,8 @@ def load_document(path: Path) -> Document:
         source = _Source(path, text, tomllib.loads(text))
     except OSError as error:
         raise ClaimError(f"{path}: can't read the catalogue: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ClaimError(f"{path}: can't read the catalogue: {error}") from error
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         raise ClaimError(f"{path}:{line[1] if line else 1}: bad TOML: {error}") from error
@@ -150,7 +153,8 @@ class _Source:
 
     def document(self) -> Document:
         for table, value in self.tables.items():
-            if not isinstance(value, _TABLES.get(table, ())):
+            entries = value if isinstance(value, list) else []
+            if not isinstance(value, _TABLES.get(table, ())) or not all(isinstance(e, dict) for e in entries):
                 known = "[document], [setups] and [[statement]]"
                 raise ClaimError(f"{self._line(table)}: {table!r} is none of the tables {known}")
         head = self.tables.get("document", {})
@@ -168,7 +172,7 @@ class _Source:
 
     @cached_property
     def _entry_lines(self) -> list[int]:
-        return [n for n, line in enumerate(self.text.splitlines(), 1) if line.strip() == "[[statement]]"]
+        return [n for n, line in enumerate(self.text.splitlines(), 1) if _ENTRY.match(line)]
 
     def _line(self, key: str, after: int = 1) -> str:
         """Return ``file:line`` of the first line from ``after`` on that starts with ``key``."""
@@ -177,7 +181,8 @@ class _Source:
         return f"{self.path}:{next(found, after)}"
 
     def _statement(self, document: str, index: int) -> Statement:
-        entry, start = self._entries[index], self._entry_lines[index]
+        entry = self._entries[index]
+        start = self._entry_lines[index] if index < len(self._entry_lines) else 1
 
         def at(key: str) -> str:
             return self._line(key, after=start)

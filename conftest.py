@@ -1,0 +1,37 @@
+"""Devices, the data root, the thread count and the Hypothesis profile that all tests run under."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Machines are shared, so a slow example says nothing; and examples are small, so printing a blob would drown them.
+settings.register_profile("fitcore", deadline=None, print_blob=False)
+settings.load_profile("fitcore")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU, with the reason, where there is none."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu:
+        import torch  # noqa: PLC0415
+
+        if not torch.cuda.is_available():
+            for item in on_gpu:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    """Use one thread, unless told otherwise: on tensors this small, more threads cost more than they give."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session")
+def data_root(pytestconfig: pytest.Config) -> Path | None:
+    """Folder of the full data sets (``--data-root`` or ``FITCORE_DATA``), ``None`` for the embedded ones."""
+    root = pytestconfig.option.data_root or os.environ.get("FITCORE_DATA")
+    return Path(root) if root else None

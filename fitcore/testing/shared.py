@@ -1,0 +1,58 @@
+"""Expensive results, computed once a session and read by several claims."""
+
+import re
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fitcore.seeding import seeded
+from fitcore.testing.errors import ClaimError
+from fitcore.testing.trials import trial_seeds
+
+Result = TypeVar("Result")
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+class Shared:
+    """Memo of calls, keyed by the function and its arguments: what pytest hands out as the fixture ``shared``.
+
+    A result is handed to every claim that asks for it: treat it as read-only. It is computed under a seed of its own,
+    so that it doesn't depend on which claim asks first. While a control patches something, results are kept apart: what
+    was computed without the patch would hide it, what is computed under it would leak into other claims.
+    """
+
+    def __init__(self, base_seed: int) -> None:
+        self._base_seed = base_seed
+        self._results: dict[Hashable, Any] = {}
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Use an empty memo within a block, and forget it after."""
+        results, self._results = self._results, {}
+        try:
+            yield
+        finally:
+            self._results = results
+
+    def __call__(self, function: Callable[..., Result], *args: Hashable, **kwargs: Hashable) -> Result:
+        """Return ``function(*args, **kwargs)``.
+
+        Raises:
+            ClaimError: if an argument isn't hashable.
+
+        """
+        named = dict(sorted(kwargs.items()))
+        # 1, 1.0 and True are equal, and yet different arguments.
+        key = (function, args, tuple(named.items()), tuple(map(type, (*args, *named.values()))))
+        what = getattr(function, "__qualname__", repr(function))
+        try:
+            known = key in self._results
+        except TypeError as error:
+            raise ClaimError(f"shared({what}, ...) needs hashable arguments: {error}") from None
+        if not known:
+            # The seed may not depend on where in memory an argument (a function, say) lies.
+            name = _ADDRESS.sub("", f"{function.__module__}.{what}{args}{named}")
+            with seeded(int(trial_seeds(self._base_seed, name, 1)[0])):
+                self._results[key] = function(*args, **kwargs)
+        return self._results[key]

@@ -1,0 +1,276 @@
+import json
+import math
+import re
+from html import unescape
+
+import matplotlib as mpl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fitcore.testing.report import html, plots, tally, wording, write_report
+
+FINITE = st.floats(-1e100, 1e100, allow_nan=False)
+
+
+def observation(values, limit=None, name="norm"):
+    return {
+        "type": "observation", "name": name, "values": values, "count": len(values), "minimum": min(values),
+        "maximum": max(values), "mean": sum(values) / len(values), "unit": "m/s", "limit": limit,
+    }  # fmt: skip
+
+
+def curve(x, **series):
+    return {"type": "curve", "name": "loss", "x": list(x), "x_label": None, "series": {key: list(y) for key, y in series.items()}}
+
+
+def decision(**changes):
+    plain = {
+        "type": "decision", "name": "in every trial: norm ≤ 1", "rule": "always", "trials": 88, "estimate": 1.0,
+        "interval": None, "threshold": 1.0, "p_value": None, "alpha": 1e-4, "fresh_seed_failure": None,
+        "confirmed": True,
+    }  # fmt: skip
+    return plain | changes
+
+
+EVIDENCE = [
+    observation([0.5, 0.25], limit=1.0),
+    curve(range(3), train=[3.0, 2.0, 1.0]),
+    {"type": "figure", "name": "loss", "reported": 2.9, "measured": 2.7, "tolerance": 0.05, "reproduced": False},
+    {"type": "figure", "name": "w", "reported": [5.4, 1], "measured": [5.4, 1], "tolerance": 0.05, "reproduced": True},
+    {"type": "table", "name": "rates", "columns": ["lr", "note"], "rows": [[0.1, None], [1, "diverges"]]},
+    {"type": "image", "name": "digit", "png": "iVBORw0KGgo="},
+    decision(),
+]
+
+
+def case(**changes):
+    plain = {"nodeid": "test_a.py::test_a", "outcome": "passed", "duration_s": 0.1, "reason": None}
+    return plain | {"evidence": EVIDENCE} | changes
+
+
+def control(detected, name="no clearing", reason=None):
+    return {"name": name, "detected": detected, "tests": ["test_a.py::test_a[control: x]"], "reason": reason}
+
+
+def claim(name="gradients-add-up", **changes):
+    plain = {
+        "id": f"notes/{name}", "document": "notes", "section": "1.2", "kind": "semantics", "origin": "stated",
+        "statement": "Gradients add up.", "setup": "", "verdict": "holds", "outcome": "confirmed", "finding": None,
+        "trials": 10, "duration_s": 0.1, "untestable": None, "tests": [case()], "controls": [control(True)],
+        "no_control": None, "rerun": "pytest test_a.py",
+    }  # fmt: skip
+    return plain | changes
+
+
+def pending(name, **changes):
+    nothing = {"verdict": "pending", "outcome": "not-run", "tests": [], "controls": [], "trials": None, "rerun": None}
+    return claim(name, **nothing, **changes)
+
+
+def report(*claims, **environment):
+    plain = {
+        "python": "3.12.1", "platform": "Linux", "torch": "2.11", "torchvision": None, "numpy": "2.0", "device": "cpu",
+        "threads": 1, "base_seed": 0, "trials_scale": 1.0, "controls": "run", "started": "2025-01-02T03:04:05+00:00",
+        "duration_s": 75.0, "command": "pytest claims", "partial": False, "interrupted": False,
+    }  # fmt: skip
+    return {
+        "schema": 1,
+        "environment": plain | environment,
+        "documents": [{"key": "notes", "title": "Notes", "statements": len(claims)}],
+        "claims": list(claims),
+    }
+
+
+def test_writes_the_three_files_and_returns_the_page(tmp_path):
+    written = report(claim(), pending("later"))
+    page = write_report(written, tmp_path / "reports" / "latest")
+    assert page == tmp_path / "reports" / "latest" / "index.html"
+    assert sorted(path.name for path in page.parent.iterdir()) == ["claims.json", "index.html", "summary.md"]
+    assert json.loads((page.parent / "claims.json").read_text("utf-8")) == written
+
+
+@pytest.mark.parametrize("broken", [{"rerun": math.nan}, {"verdict": "unheard-of"}], ids=["json", "page"])
+def test_a_failure_leaves_the_previous_report_whole(tmp_path, broken):
+    write_report(report(claim()), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises((ValueError, KeyError)):
+        write_report(report(claim(**broken)), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_interrupted_write_leaves_the_previous_file_and_no_draft(tmp_path, monkeypatch):
+    write_report(report(claim()), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(report(), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_every_claim_has_one_anchor():
+    claims = [claim("a"), claim("b", verdict="untestable", untestable="no experiment", tests=[]), pending("c")]
+    assert re.findall(r'id="(notes/\w)"', html.render_page(report(*claims))) == ["notes/a", "notes/b", "notes/c"]
+
+
+@given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1))
+@settings(max_examples=50)
+def test_text_is_escaped_and_shown_in_full(text):
+    page = html.render_page(report(pending("a", statement=f"<script>{text}")))
+    assert page.count("<script>") == 1
+    assert f"<script>{text}" in unescape(page)
+
+
+def test_every_kind_of_text_is_escaped():
+    hostile = "<script>'\"&"
+    evidence = [record | {"name": hostile} for record in EVIDENCE] + [curve([1], **{hostile: [1], "b": [2]})]
+    attacked = claim(
+        statement=hostile, setup=hostile, finding=hostile, verdict="refuted", outcome="violated", rerun=hostile,
+        tests=[case(nodeid=hostile, reason=hostile, outcome="failed", evidence=evidence)], section=hostile,
+        controls=[control(False, name=hostile)],
+    )  # fmt: skip
+    page = html.render_page(report(attacked, command=hostile, platform=hostile))
+    assert page.count("<script>") == 1
+    assert "could not be drawn" not in page
+
+
+def test_the_page_loads_nothing():
+    page = html.render_page(report(claim(), pending("b", statement="See https://example.org/a.png.")))
+    addresses = re.findall(r"""\s(?:src|href|srcset|action)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert {address.partition(":")[0] for address in addresses if not address.startswith("#")} == {"data"}
+    assert not re.search(r"url\(|@import", page)
+
+
+def test_a_drawing_that_fails_leaves_its_error_in_its_place(tmp_path):
+    page = write_report(report(claim(tests=[case(evidence=[curve([1, 2], loss=[1.0])])])), tmp_path)
+    assert "could not be drawn. ValueError" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("claims", [[], [pending("a")], [claim(), claim("b", origin="derived")]])
+def test_any_number_of_claims_renders(claims):
+    assert "<h1>" in html.render_page(report(*claims))
+    assert "| Notes |" in html.render_summary(report(*claims))
+
+
+@pytest.mark.parametrize(
+    ("flag", "notice"), [("partial", "This is a partial run"), ("interrupted", "This run was interrupted")]
+)
+def test_incomplete_runs_say_so(flag, notice):
+    incomplete, whole = report(claim(), **{flag: True}), report(claim())
+    assert notice in html.render_page(incomplete)
+    assert notice in html.render_summary(incomplete)
+    assert notice not in html.render_page(whole) + html.render_summary(whole)
+
+
+def test_the_summary_escapes_what_would_break_its_table():
+    pages = report(claim())
+    pages["documents"][0]["title"] = "a | b\n<c>"
+    assert r"| a \| b \<c\> | 1 | 0 | 0 | 0 | 0 | 1 |" in html.render_summary(pages)
+
+
+def test_the_summary_stops_listing_after_thirty_findings():
+    refuted = [claim(f"s{n}", verdict="refuted", finding=f"Finding number {n}.") for n in range(35)]
+    summary = html.render_summary(report(*refuted))
+    assert "Finding number 29." in summary
+    assert "Finding number 30." not in summary
+    assert "- ... and 5 more" in summary
+
+
+def test_concerns_are_violations_then_errors_then_vacuous_claims():
+    claims = [
+        claim("vacuous", outcome="error", controls=[control(False, reason="it still passes")]),
+        claim("error", outcome="error", tests=[case(outcome="error", reason="RuntimeError: no grad")]),
+        claim("crash", outcome="error", controls=[control(None, reason="TypeError: no such argument")]),
+        claim("violated", outcome="violated", tests=[case(outcome="failed", reason="loss grew")] * 2),
+        claim("refuted", verdict="refuted"),
+    ]
+    found = [(concern.claim["id"], concern.reasons) for concern in tally.concerns(claims)]
+    assert found == [
+        ("notes/violated", ["loss grew"]),
+        ("notes/error", ["RuntimeError: no grad"]),
+        ("notes/crash", ["Control “no clearing”: TypeError: no such argument"]),
+        ("notes/vacuous", ["Control “no clearing”: it still passes"]),
+    ]
+
+
+def test_a_control_shared_by_statements_counts_once():
+    shared = [claim("a"), claim("b"), claim("c", controls=[], no_control="an identity")]
+    assert tally.controls(shared) == tally.Controls(detected=1, vacuous=0, not_run=0, claims_without=1)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        observation([2.0] * 300),
+        observation([0.0]),
+        observation([1e-9], limit=1e9),
+        observation([-1e300, 0.0, 1e300]),
+        observation([10.0**n for n in range(-300, 300)]),
+        curve(range(500), a=[math.sin(n) for n in range(500)], b=range(500)),
+        curve(range(300), loss=[10.0**n for n in range(300)]),
+        curve(range(40), w=[(-10.0) ** n for n in range(40)]),
+        curve([1e-5, 1e-3, 1e-1], **{"$\\frac{$": [1, 1, 1], "_private": [0, 0, 0]}),
+        curve([1], a=[1]),
+    ],
+)
+def test_odd_data_draws_the_same_twice(evidence):
+    first = plots.draw(evidence)
+    assert "</svg>" in first
+    assert plots.draw(evidence) == first
+
+
+@given(values=st.lists(FINITE, min_size=1, max_size=60), limit=st.none() | FINITE)
+@settings(max_examples=25)
+def test_any_finite_observation_draws(values, limit):
+    assert "</svg>" in plots.draw(observation(values, limit))
+
+
+def test_drawing_leaves_the_settings_of_others_alone():
+    with mpl.rc_context({"font.size": 40}):
+        large = plots.draw(EVIDENCE[0])
+        assert mpl.rcParams["font.size"] == 40
+    assert plots.draw(EVIDENCE[0]) == large
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (2.92765, "2.928"), (10000, "10,000"), (-0.5, "−0.5"), (9.99999, "10"), (1e-4, "10⁻⁴"),
+        (1.25e-9, "1.25 × 10⁻⁹"), (123456.7, "123,457"), (-3e30, "−3 × 10³⁰"), (12345678, "12,345,678"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_to_four_digits(value, text):
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "88 of 88 trials"),
+        (
+            {"rule": "mostly", "estimate": 0.75, "interval": [0.6, 0.9], "threshold": 0.5, "p_value": 2e-6},
+            "66 of 88 trials, a share between 0.6 and 0.9 where above 0.5 is needed; p = 2 × 10⁻⁶, α = 10⁻⁴",
+        ),
+        (
+            {"fresh_seed_failure": 1e-9},
+            "88 of 88 trials; a fresh set of seeds would fail with probability below 10⁻⁶",
+        ),
+        (
+            {"rule": "equivalent", "fresh_seed_failure": 0.002},
+            "weaker side: 88 of 88 trials; a fresh set of seeds would fail with probability about 0.002",
+        ),
+    ],
+)
+def test_decisions_are_told_in_plain_words(changes, text):
+    assert wording.decision(decision(**changes)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.034, "34 ms"), (2.14, "2.1 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")]
+)
+def test_durations_use_the_unit_that_fits(seconds, text):
+    assert wording.duration(seconds) == text
