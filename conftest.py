@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Machines are shared, so a slow example says nothing; and examples are small, so printing a blob would drown them.
-settings.register_profile("fitcore", deadline=None, print_blob=False)
+# On a shared machine a slow example says nothing, and fifty of them decide what these properties say.
+settings.register_profile("fitcore", deadline=None, max_examples=50)
 settings.load_profile("fitcore")
 
 

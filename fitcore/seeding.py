@@ -26,7 +26,11 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
+        if torch.accelerator.is_available():
+            torch.manual_seed(seed)
+        else:
+            # Without an accelerator, manual_seed formats the call stack for each kind of one: a millisecond a call.
+            torch.default_generator.manual_seed(seed)
         try:
             yield
         finally:

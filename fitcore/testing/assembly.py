@@ -129,7 +129,7 @@ def _outcome(items: Sequence[ItemRun], controls: Sequence[ControlRecord], declar
         return "error"
     if "failed" in outcomes:
         return "violated"
-    if any(control["reason"] for control in controls):
+    if any(control["reason"] is not None for control in controls):
         return "error"
     if not declared or len(items) < declared:
         return "not-run"

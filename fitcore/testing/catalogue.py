@@ -24,10 +24,11 @@ untestable = "why no fair experiment exists"  # optional
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,17 @@ class _Source:
         return list(self.tables.get("statement", []))
 
     @cached_property
+    def _lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @cached_property
     def _entry_lines(self) -> list[int]:
-        return [n for n, line in enumerate(self.text.splitlines(), 1) if _ENTRY.match(line)]
+        return [n for n, line in enumerate(self._lines, 1) if _ENTRY.match(line)]
 
     def _line(self, key: str, after: int = 1) -> str:
         """Return ``file:line`` of the first line from ``after`` on that starts with ``key``."""
-        lines = self.text.splitlines()[after - 1 :]
-        found = (n for n, line in enumerate(lines, after) if key and line.lstrip(" [\"'").startswith(key))
+        numbered = enumerate(islice(self._lines, after - 1, None), after)
+        found = (n for n, line in numbered if key and line.lstrip(" [\"'").startswith(key))
         return f"{self.path}:{next(found, after)}"
 
     def _statement(self, document: str, index: int) -> Statement:
@@ -200,16 +205,16 @@ class _Source:
             kind=entry["kind"],
             origin=entry["origin"],
             statement=entry["statement"],
-            setup=" ".join(filter(None, [*self._named_setups(entry, at("setups")), entry.get("setup")])),
+            setup=" ".join(filter(None, [*self._named_setups(entry, at), entry.get("setup")])),
             untestable=entry.get("untestable"),
             location=at("id"),
         )
 
-    def _named_setups(self, entry: dict[str, Any], location: str) -> list[str]:
+    def _named_setups(self, entry: dict[str, Any], at: Callable[[str], str]) -> list[str]:
         setups = self.tables.get("setups", {})
         for name in entry.get("setups", []):
             if not isinstance(setups.get(name), str):
-                raise ClaimError(f"{location}: setup {name!r} is no text in [setups]")
+                raise ClaimError(f"{at('setups')}: setup {name!r} is no text in [setups]")
         return [setups[name] for name in entry.get("setups", [])]
 
     def _check_keys(

@@ -40,6 +40,11 @@ class ClaimItem:
         return f"{' '.join(self.statements)} {self.nodeid.rpartition('::')[2]}"
 
     @property
+    def name(self) -> str:
+        """Name of the test function."""
+        return self.nodeid.partition("[")[0].rpartition("::")[2]
+
+    @property
     def vacuous(self) -> str:
         """What to say where the plain test passes although its control is in force."""
         name = self.control.name if self.control else ""

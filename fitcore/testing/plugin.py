@@ -5,8 +5,8 @@ happens to the reports, in the one process that sees them all, is in ``fitcore.t
 """
 
 import argparse
-from collections.abc import Generator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     recorders = _recorders(item.config)
     recorders.evidence.clear()
     recorders.trials.begin(claim_item.key, claim_item.claim.trials)
-    with seeded(_seed(item.config, f"setup of {claim_item.key}")):
+    with _mistakes_told(claim_item), seeded(_seed(item.config, f"setup of {claim_item.key}")):
         return (yield)
 
 
@@ -185,16 +185,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     seed = _seed(pyfuncitem.config, f"body of {claim_item.key}")
     _seed_hypothesis(pyfuncitem, seed)
     try:
-        with seeded(seed):
+        with _mistakes_told(claim_item), seeded(seed):
             if control is None:
                 return (yield)
             with apart, intervened(pyfuncitem, control):
                 yield
     except Detected:
         return True
-    except ClaimError as error:
-        mistake = f"{claim_item.location}: claim {pyfuncitem.originalname}: {error}"
-        raise pytest.fail.Exception(mistake, pytrace=False) from None
     raise Vacuous(claim_item.vacuous, pytrace=False)
 
 
@@ -263,6 +260,16 @@ def _recorders(config: pytest.Config) -> Recorders:
         trials = Trials(recorder, option.base_seed, option.trials)
         config.stash[RECORDERS] = Recorders(recorder, trials, Shared(option.base_seed))
     return config.stash[RECORDERS]
+
+
+@contextmanager
+def _mistakes_told(claim_item: ClaimItem) -> Iterator[None]:
+    """Fail with one line, and no traceback through the machinery, where a claim uses it wrongly."""
+    try:
+        yield
+    except ClaimError as error:
+        mistake = f"{claim_item.location}: claim {claim_item.name}: {error}"
+        raise pytest.fail.Exception(mistake, pytrace=False) from None
 
 
 def _seed(config: pytest.Config, key: str) -> int:

@@ -1,0 +1,23 @@
+"""The project that tests of the machinery run pytest in."""
+
+# A run in this process drops the modules that it imports, which these don't survive: so they are imported before.
+import matplotlib.image  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+
+import fitcore.testing.report
+import fitcore.testing.shared  # noqa: F401
+from fitcore.tests.project import HEAD, Project, entry
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with the statements doc/a, doc/b and doc/c, and no claim yet."""
+    # Pages have tests of their own; here they would take longer than the runs.
+    monkeypatch.setattr("fitcore.testing.report.render_page", lambda report: "")
+    monkeypatch.setattr("fitcore.testing.report.render_summary", lambda report: "")
+    pytester.makeini("[pytest]\nclaim_catalogue = catalogue\n")
+    pytester.mkdir("catalogue")
+    project = Project(pytester)
+    project.catalogue(HEAD + "".join(map(entry, "abc")))
+    return project
