@@ -1,0 +1,29 @@
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+from fitcore.models import MLP
+
+
+@given(widths=st.lists(st.integers(1, 6), min_size=2, max_size=5))
+def test_maps_the_first_width_to_the_last_with_all_others_between(widths):
+    model = MLP(widths)
+    assert model(torch.ones(3, 2, widths[0])).shape == (3, 2, widths[-1])
+    assert [layer.out_features for layer in model if isinstance(layer, nn.Linear)] == widths[1:]
+    assert len(model) == 2 * len(widths) - 3
+
+
+def test_two_widths_are_an_affine_map():
+    assert [type(layer) for layer in MLP([3, 2])] == [nn.Linear]
+
+
+def test_the_activation_stands_between_layers_and_not_after_the_last():
+    assert [type(layer) for layer in MLP([1, 2, 1], nn.ReLU)] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+@pytest.mark.parametrize("widths", [[], [3], [1, 0, 1]])
+def test_widths_must_be_at_least_two_positive_integers(widths):
+    with pytest.raises(ValueError, match="widths must be at least two positive integers, got"):
+        MLP(widths)
