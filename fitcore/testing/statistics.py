@@ -5,7 +5,7 @@ not compared, since one diverged run would decide them; a claim about a mean ave
 
 Two errors are kept apart. *Confirming something false* has probability at most ``ALPHA`` for every rule here but
 ``always``, by the test's exactness. *Failing on fresh seeds although the statement is true* depends on the margin that
-was observed: each decision carries its predictive probability, to be kept below ``FLAKE`` by enough trials.
+was observed: each decision carries a bootstrap estimate of it, to be kept below ``FLAKE`` by enough trials.
 """
 
 import math
@@ -34,7 +34,7 @@ class Decision:
         interval: exact (Clopper-Pearson) interval for that share, of confidence 1 - 2 ``ALPHA``.
         threshold: the share that must be exceeded (``always``: reached).
         p_value: probability of so many trials showing the effect if the true share were the threshold.
-        fresh_seed_failure: predictive probability that the rule fails on as many fresh seeds; ``None`` for ``always``,
+        fresh_seed_failure: estimated probability that the rule fails on as many fresh seeds; ``None`` for ``always``,
             which is for certainties.
         confirmed: what was decided.
 
@@ -62,7 +62,7 @@ def mostly(mask: ArrayLike, at_least: float) -> Decision:
     """Decide that the effect shows with probability above ``at_least``, by the exact binomial test.
 
     H0: P(effect) <= at_least; confirmed where p <= ``ALPHA``. The probability of failing on fresh seeds is that of the
-    beta-binomial predictive distribution under Jeffreys' prior, so it allows for the uncertainty of the share itself.
+    bootstrap, which for a share is exact: the binomial at the observed share, half a hit short of certainty either way.
 
     Args:
         mask: (n,) booleans, one a trial.
@@ -137,7 +137,7 @@ def trials_needed(rate: float, at_least: float = 0.5) -> int:
 
 
 def _share_above(rule: str, shows: NDArray[np.bool_], at_least: float) -> Decision:
-    from scipy.stats import betabinom, binom
+    from scipy.stats import binom
 
     if not 0 < at_least < 1:
         raise ClaimError(f"at_least must be in (0, 1), got {at_least}")
@@ -154,7 +154,7 @@ def _share_above(rule: str, shows: NDArray[np.bool_], at_least: float) -> Decisi
         interval=_share_interval(hits, n),
         threshold=at_least,
         p_value=p_value,
-        fresh_seed_failure=float(betabinom.cdf(fewest - 1, n, hits + 0.5, n - hits + 0.5)),
+        fresh_seed_failure=float(binom.cdf(fewest - 1, n, (hits + 0.5) / (n + 1))),
         confirmed=hits >= fewest,
     )
 

@@ -21,7 +21,8 @@ def observation(values, limit=None, name="norm"):
 
 
 def curve(x, **series):
-    return {"type": "curve", "name": "loss", "x": list(x), "x_label": None, "series": {key: list(y) for key, y in series.items()}}
+    lines = {key: list(y) for key, y in series.items()}
+    return {"type": "curve", "name": "loss", "x": list(x), "x_label": None, "series": lines}
 
 
 def decision(**changes):
