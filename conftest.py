@@ -1,10 +1,14 @@
 """Devices, the data root, the thread count and the Hypothesis profile that all tests run under."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Most objects here are modules that stay: to search them for garbage at every turn took a tenth of the time.
+gc.set_threshold(100_000, 50, 1000)
 
 # On a shared machine a slow example says nothing, and fifty of them decide what these properties say.
 settings.register_profile("fitcore", deadline=None, max_examples=50)

@@ -1,0 +1,290 @@
+"""Section 4, and why section 5 holds data back: networks too small and too large for noisy readings of a sine.
+
+The document trains nothing here, so the setting is ours: y = sin(2x) + 0.58 ε at 28 evenly spaced x in [-3, 3], tanh
+networks, 400 epochs of full-batch Adam at learning rate 0.04, and 200 held-out readings at random x. It was chosen so
+that the largest network overfits clearly: what is advised against overfitting can show only where there is some. With
+less noise or fewer points the effects have the same sign but show in fewer trials, as the findings say.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fitcore.data import noisy_sine
+from fitcore.ensembles import Ensemble, fit_regression
+from fitcore.evaluation import total_curvature
+from fitcore.models import MLP
+from fitcore.seeding import seeded
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override, parameter
+
+TRIALS = 90
+NOISE = 0.58
+NOISE_VARIANCE = NOISE**2  # the least error that any model can expect on new readings
+TARGET_VARIANCE = 0.5 + NOISE_VARIANCE  # sin² is one half on average
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network by the widths of its hidden layers, its readings, and what is done against overfitting."""
+
+    hidden: tuple[int, ...] = (16, 16)
+    samples: int = 28
+    noise: float = NOISE
+    shuffled: bool = False
+    penalty: float = 0.0
+    input_noise: float = 0.0
+
+
+SIZES = LINE, SIX_NEURONS, TWO_LAYERS = Setting(hidden=()), Setting(hidden=(6,)), Setting()
+NOISELESS = tuple(replace(size, noise=0.0) for size in SIZES)
+SHUFFLED_LINE, SHUFFLED = replace(LINE, shuffled=True), replace(TWO_LAYERS, shuffled=True)
+MORE_DATA = Setting(samples=84)
+PENALISED, OVERPENALISED = Setting(penalty=0.005), Setting(penalty=0.2)
+JITTERED, DROWNED = Setting(input_noise=0.2), Setting(input_noise=3.0)
+SETTINGS = (*SIZES, *NOISELESS, SHUFFLED_LINE, SHUFFLED, MORE_DATA, PENALISED, OVERPENALISED, JITTERED, DROWNED)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Losses after ``epochs`` (T,), each (T, trials), and ∫ |f''| of the fitted functions, (trials,)."""
+
+    epochs: Tensor
+    training: Tensor
+    held_out: Tensor
+    curvature: Tensor
+
+
+def readings(setting, seed, trials):
+    """Training and held-out readings of all trials. The seed fixes x and ε, whatever the setting."""
+    with seeded(seed):
+        held_out = noisy_sine(200, setting.noise, sets=(trials,))
+        training = noisy_sine(setting.samples, setting.noise, evenly_spaced=True, sets=(trials,))
+        return (*dealt(*training), *dealt(*held_out)) if setting.shuffled else (*training, *held_out)
+
+
+def dealt(x, y):
+    """The same inputs, with the targets dealt to them at random."""
+    return x, y.gather(1, torch.rand_like(y).argsort(1))
+
+
+def fits(seeds, settings):
+    """Train ``settings`` of one network and sample size together; trial k starts from the same weights in each."""
+    trials = len(seeds)
+    data = (readings(setting, seeds[0], trials) for setting in settings)
+    x, y, x_held_out, y_held_out = map(torch.cat, zip(*data, strict=True))
+    curves = fit_regression(
+        Ensemble(lambda: MLP([1, *settings[0].hidden, 1]), seeds * len(settings)),
+        (x, y),
+        (x_held_out, y_held_out),
+        epochs=400,
+        lr=0.04,
+        penalty=torch.tensor([setting.penalty for setting in settings]).repeat_interleave(trials),
+        input_noise=torch.tensor([setting.input_noise for setting in settings]).repeat_interleave(trials),
+        every=50,
+    )
+    grid = torch.linspace(-3, 3, 201)[:, None].expand(len(x), -1, -1)
+    with torch.no_grad():
+        curvature = total_curvature(curves.ensemble(grid).squeeze(-1), spacing=6 / 200)
+    results = (values.split(trials, dim=-1) for values in (curves.training, curves.validation, curvature))
+    return {
+        setting: Fit(curves.epochs, *result)
+        for setting, result in zip(settings, zip(*results, strict=True), strict=True)
+    }
+
+
+@pytest.fixture
+def fit(shared, trials):
+    """``fit(setting)``, trained once a session together with all other settings of its network and sample size."""
+
+    def fit(setting):
+        together = (s for s in SETTINGS if (s.hidden, s.samples) == (setting.hidden, setting.samples))
+        return shared(fits, tuple(shared.seeds(trials.count).tolist()), tuple(together))[setting]
+
+    return fit
+
+
+@claim(
+    "linear-model/underfit-loss-never-decreases",
+    verdict=REFUTED,
+    finding="The training loss of a straight line falls too. What shows the underfitting is where it stalls: "
+    "at twice the variance of the noise (median), with nothing gained by further epochs.",
+    controls=[override("a network that is large enough", setting=TWO_LAYERS)],
+    trials=TRIALS,
+)
+def test_an_underfitting_loss_falls_and_then_stalls_too_high(fit, trials, evidence, setting=LINE):
+    loss = fit(setting).training
+    start, three_quarters, end = loss[[0, -3, -1]]
+    evidence.curve(
+        "median training loss", fit(setting).epochs, {"straight line": loss.median(1).values}, x_label="epoch"
+    )
+    evidence.observe("training loss in the end", end, limit=NOISE_VARIANCE)
+    trials.less(end, start, by=0.05, name="the loss falls by more than 0.05")
+    trials.less(np.full(trials.count, NOISE_VARIANCE), end, name="it ends above the variance of the noise")
+    trials.less(three_quarters, 1.05 * end, name="the last quarter of the epochs gains less than 5 %")
+
+
+@claim(
+    "linear-model/bigger-model-fixes-underfit",
+    finding="The training loss ends at 0.20 with six neurons and at 0.05 with two layers of 16, against 0.74 of a "
+    "straight line (medians).",
+    controls=[override("no more neurons", larger=LINE)],
+    trials=TRIALS,
+)
+@pytest.mark.parametrize("larger", [SIX_NEURONS, TWO_LAYERS], ids=["6", "16-16"])
+def test_more_neurons_lower_the_training_loss_of_an_underfitting_model(fit, trials, evidence, larger):
+    small, large = fit(LINE).training[-1], fit(larger).training[-1]
+    evidence.observe("training loss of the straight line", small, limit=NOISE_VARIANCE)
+    evidence.observe("training loss of the larger network", large, limit=NOISE_VARIANCE)
+    trials.less(large, small, by=0.2, name="the larger network's training loss is lower by 0.2")
+
+
+@claim(
+    "linear-model/meaningless-inputs-cause-underfit",
+    verdict=CONDITIONAL,
+    finding="With targets dealt to the inputs at random a straight line leaves nearly all of their variance. But "
+    "two layers of 16 neurons learn four fifths of it by heart; what never falls is the held-out loss.",
+    controls=[override("inputs that determine the curve", network=TWO_LAYERS, line=LINE)],
+    trials=TRIALS,
+)
+def test_meaningless_inputs_can_only_be_learned_by_heart(fit, trials, evidence, network=SHUFFLED, line=SHUFFLED_LINE):
+    network, line = fit(network), fit(line)
+    variance = np.full(trials.count, TARGET_VARIANCE)
+    evidence.observe("training loss of a straight line", line.training[-1], limit=TARGET_VARIANCE)
+    evidence.observe("training loss of two layers of 16 neurons", network.training[-1], limit=TARGET_VARIANCE)
+    evidence.observe("their held-out loss", network.held_out[-1], limit=TARGET_VARIANCE)
+    trials.less(variance / 2, line.training[-1], name="the line leaves more than half of the variance")
+    trials.less(network.training[-1], variance / 2, name="the network leaves less than half of it")
+    trials.less(variance, network.held_out[-1], name="its held-out loss is above the variance")
+
+
+@claim(
+    "linear-model/overfit-train-low-val-high",
+    finding="Two layers of 16 neurons reach 0.05 on the 28 points that they saw and 0.59 on others (medians), "
+    "where the noise alone has a variance of 0.34.",
+    controls=[
+        override("three times the points", setting=MORE_DATA),
+        override("too few neurons", setting=LINE),
+    ],
+    trials=TRIALS,
+)
+def test_an_overfitting_network_is_good_on_training_points_and_bad_on_others(fit, trials, evidence, setting=TWO_LAYERS):
+    training, held_out = fit(setting).training[-1], fit(setting).held_out[-1]
+    variance = np.full(trials.count, NOISE_VARIANCE)
+    evidence.observe("training loss", training, limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss", held_out, limit=NOISE_VARIANCE)
+    trials.less(training, variance / 2, name="training loss below half the variance of the noise")
+    trials.less(1.2 * variance, held_out, name="held-out loss above it by 20 %")
+
+
+@claim(
+    "linear-model/validation-set-needed-to-see-overfitting",
+    finding="The held-out loss is lowest around epoch 50 and then rises again, while the training loss goes on "
+    "falling to the end.",
+    controls=[override("a model too simple to overfit", setting=LINE)],
+    trials=TRIALS,
+)
+def test_only_the_held_out_loss_turns_up_again(fit, trials, evidence, setting=TWO_LAYERS):
+    fitted = fit(setting)
+    lowest, turn = fitted.held_out.min(0)
+    training_there = fitted.training.gather(0, turn[None])[0]
+    medians = {"training": fitted.training.median(1).values, "held out": fitted.held_out.median(1).values}
+    evidence.curve("median loss", fitted.epochs, medians, x_label="epoch")
+    evidence.observe("epoch of the lowest held-out loss", fitted.epochs[turn])
+    trials.less(1.05 * lowest, fitted.held_out[-1], name="the held-out loss rises by more than 5 % from its lowest")
+    trials.less(fitted.training[-1], 0.8 * training_there, name="meanwhile the training loss falls by 20 %")
+
+
+@claim(
+    "linear-model/more-data-fixes-overfit",
+    finding="With 84 points instead of 28 the held-out loss is lower, and the training loss is no longer far "
+    "below the variance of the noise.",
+    controls=[override("no more data", more=TWO_LAYERS)],
+    trials=TRIALS,
+)
+def test_more_data_lower_the_held_out_loss_of_an_overfitting_network(fit, trials, evidence, more=MORE_DATA):
+    few, many = fit(TWO_LAYERS), fit(more)
+    evidence.observe("held-out loss with 28 points", few.held_out[-1], limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss with 84 points", many.held_out[-1], limit=NOISE_VARIANCE)
+    trials.less(many.held_out[-1], few.held_out[-1], name="held-out loss lower with more points")
+    trials.less(few.training[-1], many.training[-1], name="training loss higher with more points")
+
+
+@claim(
+    parameter("statement"),
+    verdict=CONDITIONAL,
+    finding="The right amount lowers the held-out loss of an overfitting network from 0.59 to 0.45 (medians): a "
+    "weight of 0.005, input noise of 0.2. With too much, 0.2 and 3.0, the network fits nothing, and the "
+    "held-out loss is higher than without.",
+    controls=[override("none of it", right_amount=TWO_LAYERS)],
+    trials=TRIALS,
+)
+@pytest.mark.parametrize(
+    ("statement", "right_amount", "too_much"),
+    [
+        pytest.param("linear-model/penalty-lowers-val-error", PENALISED, OVERPENALISED, id="penalty"),
+        pytest.param("linear-model/input-noise-lowers-val-error", JITTERED, DROWNED, id="input-noise"),
+    ],
+)
+def test_the_right_amount_of_regularisation_lowers_the_held_out_loss(
+    fit, trials, evidence, *, statement, right_amount, too_much
+):
+    without, right, excess = (fit(setting).held_out[-1] for setting in (TWO_LAYERS, right_amount, too_much))
+    evidence.observe("held-out loss without", without, limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss with the right amount", right, limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss with too much", excess, limit=NOISE_VARIANCE)
+    trials.less(right, without, name="the right amount lowers the held-out loss")
+    trials.less(without, excess, name="too much raises it")
+
+
+@claim(
+    "linear-model/penalty-makes-function-smoother",
+    finding="Under the penalty the fitted function bends less: the integral of |f''| falls to a tenth at weight "
+    "0.005 and to nothing at 0.2.",
+    controls=[override("no penalty", penalised=TWO_LAYERS)],
+    trials=TRIALS,
+)
+@pytest.mark.parametrize("penalised", [PENALISED, OVERPENALISED], ids=["0.005", "0.2"])
+def test_the_penalty_makes_the_fitted_function_smoother(fit, trials, evidence, penalised):
+    rough, smooth = fit(TWO_LAYERS).curvature, fit(penalised).curvature
+    evidence.observe("total curvature without the penalty", rough)
+    evidence.observe("total curvature with it", smooth)
+    trials.less(smooth, 0.5 * rough, name="total curvature less than half")
+
+
+@claim(
+    "linear-model/simpler-model-lowers-val-error",
+    verdict=CONDITIONAL,
+    finding="Simpler, but not too simple: one layer of six neurons has a lower held-out loss than two layers of 16 in "
+    "98 % of trials, a straight line a higher one in 95 %. Where there is less to overfit (15 random points, noise "
+    "0.3) the smaller network wins only half of the time.",
+    controls=[override("no simpler", simpler=TWO_LAYERS)],
+    trials=TRIALS,
+)
+def test_a_simpler_network_lowers_the_held_out_loss_unless_too_simple(fit, trials, evidence, simpler=SIX_NEURONS):
+    large, small, line = (fit(setting).held_out[-1] for setting in (TWO_LAYERS, simpler, LINE))
+    evidence.observe("held-out loss of two layers of 16", large, limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss of one layer of 6", small, limit=NOISE_VARIANCE)
+    evidence.observe("held-out loss of a straight line", line, limit=NOISE_VARIANCE)
+    trials.less(small, large, name="six neurons have a lower held-out loss than two layers of 16")
+    trials.less(large, line, name="a straight line has a higher one")
+
+
+@claim(
+    "linear-model/grow-then-shrink-finds-intermediate-size",
+    verdict=CONDITIONAL,
+    finding="True of noisy readings: of a straight line, one layer of six neurons and two layers of 16 the middle one "
+    "has the lowest held-out loss in 98 % of trials. Without noise there is nothing to overfit: the largest is best.",
+    controls=[override("readings without noise", noisy=NOISELESS), override("always noisy", noiseless=SIZES)],
+    trials=TRIALS,
+)
+def test_an_intermediate_network_is_best_where_readings_are_noisy(
+    fit, trials, evidence, noisy=SIZES, noiseless=NOISELESS
+):
+    with_noise, without = (np.stack([fit(size).held_out[-1] for size in sizes]) for sizes in (noisy, noiseless))
+    medians = {"noisy": np.median(with_noise, axis=1), "without noise": np.median(without, axis=1)}
+    evidence.curve("median held-out loss", [2, 19, 321], medians, x_label="number of parameters")
+    trials.less(with_noise[1], with_noise[[0, 2]].min(0), name="noisy: the intermediate network is best")
+    trials.less(without[2], without[[0, 1]].min(0), name="without noise: the largest is best")
