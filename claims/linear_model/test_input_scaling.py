@@ -67,8 +67,7 @@ def test_scaling_brings_the_gradients_closer(trials, evidence, scale=0.1):
 
     starts = torch.from_numpy(np.random.default_rng(trials.seeds).normal(size=(trials.count, 2)))
     raw, scaled = imbalance(1.0, starts), imbalance(scale, starts)
-    evidence.observe("log10 of the ratio of gradients, raw t_u", raw)
-    evidence.observe("log10 of the ratio of gradients, scaled t_u", scaled)
+    evidence.compare("log10 of the ratio of gradients", {"raw t_u": raw, "scaled t_u": scaled})
     trials.less(scaled, raw, by=0.2)
     assert imbalance(scale, START[None]) < imbalance(1.0, START[None]) - 0.5
     curvatures = dynamics(scale * T_U).eigenvalues

@@ -136,8 +136,8 @@ def test_an_underfitting_loss_falls_and_then_stalls_too_high(fit, trials, eviden
 @pytest.mark.parametrize("larger", [SIX_NEURONS, TWO_LAYERS], ids=["6", "16-16"])
 def test_more_neurons_lower_the_training_loss_of_an_underfitting_model(fit, trials, evidence, larger):
     small, large = fit(LINE).training[-1], fit(larger).training[-1]
-    evidence.observe("training loss of the straight line", small, limit=NOISE_VARIANCE)
-    evidence.observe("training loss of the larger network", large, limit=NOISE_VARIANCE)
+    samples = {"straight line": small, "larger network": large}
+    evidence.compare("training loss", samples, limit=NOISE_VARIANCE)
     trials.less(large, small, by=0.2, name="the larger network's training loss is lower by 0.2")
 
 
@@ -152,9 +152,12 @@ def test_more_neurons_lower_the_training_loss_of_an_underfitting_model(fit, tria
 def test_meaningless_inputs_can_only_be_learned_by_heart(fit, trials, evidence, network=SHUFFLED, line=SHUFFLED_LINE):
     network, line = fit(network), fit(line)
     variance = np.full(trials.count, TARGET_VARIANCE)
-    evidence.observe("training loss of a straight line", line.training[-1], limit=TARGET_VARIANCE)
-    evidence.observe("training loss of two layers of 16 neurons", network.training[-1], limit=TARGET_VARIANCE)
-    evidence.observe("their held-out loss", network.held_out[-1], limit=TARGET_VARIANCE)
+    losses = {
+        "straight line, training": line.training[-1],
+        "16-16 neurons, training": network.training[-1],
+        "16-16 neurons, held out": network.held_out[-1],
+    }
+    evidence.compare("loss on targets dealt at random", losses, limit=TARGET_VARIANCE)
     trials.less(variance / 2, line.training[-1], name="the line leaves more than half of the variance")
     trials.less(network.training[-1], variance / 2, name="the network leaves less than half of it")
     trials.less(variance, network.held_out[-1], name="its held-out loss is above the variance")
@@ -173,8 +176,7 @@ def test_meaningless_inputs_can_only_be_learned_by_heart(fit, trials, evidence, 
 def test_an_overfitting_network_is_good_on_training_points_and_bad_on_others(fit, trials, evidence, setting=TWO_LAYERS):
     training, held_out = fit(setting).training[-1], fit(setting).held_out[-1]
     variance = np.full(trials.count, NOISE_VARIANCE)
-    evidence.observe("training loss", training, limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss", held_out, limit=NOISE_VARIANCE)
+    evidence.compare("loss", {"training": training, "held out": held_out}, limit=NOISE_VARIANCE)
     trials.less(training, variance / 2, name="training loss below half the variance of the noise")
     trials.less(1.2 * variance, held_out, name="held-out loss above it by 20 %")
 
@@ -206,8 +208,8 @@ def test_only_the_held_out_loss_turns_up_again(fit, trials, evidence, setting=TW
 )
 def test_more_data_lower_the_held_out_loss_of_an_overfitting_network(fit, trials, evidence, more=MORE_DATA):
     few, many = fit(TWO_LAYERS), fit(more)
-    evidence.observe("held-out loss with 28 points", few.held_out[-1], limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss with 84 points", many.held_out[-1], limit=NOISE_VARIANCE)
+    samples = {"28 points": few.held_out[-1], "84 points": many.held_out[-1]}
+    evidence.compare("held-out loss", samples, limit=NOISE_VARIANCE)
     trials.less(many.held_out[-1], few.held_out[-1], name="held-out loss lower with more points")
     trials.less(few.training[-1], many.training[-1], name="training loss higher with more points")
 
@@ -232,9 +234,8 @@ def test_the_right_amount_of_regularisation_lowers_the_held_out_loss(
     fit, trials, evidence, *, statement, right_amount, too_much
 ):
     without, right, excess = (fit(setting).held_out[-1] for setting in (TWO_LAYERS, right_amount, too_much))
-    evidence.observe("held-out loss without", without, limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss with the right amount", right, limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss with too much", excess, limit=NOISE_VARIANCE)
+    samples = {"without": without, "right amount": right, "too much": excess}
+    evidence.compare("held-out loss", samples, limit=NOISE_VARIANCE)
     trials.less(right, without, name="the right amount lowers the held-out loss")
     trials.less(without, excess, name="too much raises it")
 
@@ -249,8 +250,7 @@ def test_the_right_amount_of_regularisation_lowers_the_held_out_loss(
 @pytest.mark.parametrize("penalised", [PENALISED, OVERPENALISED], ids=["0.005", "0.2"])
 def test_the_penalty_makes_the_fitted_function_smoother(fit, trials, evidence, penalised):
     rough, smooth = fit(TWO_LAYERS).curvature, fit(penalised).curvature
-    evidence.observe("total curvature without the penalty", rough)
-    evidence.observe("total curvature with it", smooth)
+    evidence.compare("total curvature", {"without the penalty": rough, "with it": smooth})
     trials.less(smooth, 0.5 * rough, name="total curvature less than half")
 
 
@@ -265,9 +265,8 @@ def test_the_penalty_makes_the_fitted_function_smoother(fit, trials, evidence, p
 )
 def test_a_simpler_network_lowers_the_held_out_loss_unless_too_simple(fit, trials, evidence, simpler=SIX_NEURONS):
     large, small, line = (fit(setting).held_out[-1] for setting in (TWO_LAYERS, simpler, LINE))
-    evidence.observe("held-out loss of two layers of 16", large, limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss of one layer of 6", small, limit=NOISE_VARIANCE)
-    evidence.observe("held-out loss of a straight line", line, limit=NOISE_VARIANCE)
+    samples = {"two layers of 16": large, "one layer of 6": small, "straight line": line}
+    evidence.compare("held-out loss", samples, limit=NOISE_VARIANCE)
     trials.less(small, large, name="six neurons have a lower held-out loss than two layers of 16")
     trials.less(large, line, name="a straight line has a higher one")
 

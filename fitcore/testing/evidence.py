@@ -58,6 +58,24 @@ class Evidence:
             limit=None if limit is None else _number(f"{name}: limit", limit),
         )
 
+    def compare(
+        self, name: str, samples: Mapping[str, Any], unit: str | None = None, limit: float | None = None
+    ) -> None:
+        """Record labelled samples of one quantity, to be shown side by side, and the limit they are held against."""
+        values = {str(label): _numbers(f"{name}: {label}", sample).ravel() for label, sample in samples.items()}
+        if not values or not all(sample.size for sample in values.values()):
+            raise ClaimError(f"evidence {name!r} has no values")
+        if len(values) > MOST_SERIES:
+            raise ClaimError(f"evidence {name!r} has {len(values)} samples; at most {MOST_SERIES}")
+        self._keep(
+            type="comparison",
+            name=name,
+            samples={label: sample[_thinned(sample)].tolist() for label, sample in values.items()},
+            medians={label: float(np.median(sample)) for label, sample in values.items()},
+            unit=unit,
+            limit=None if limit is None else _number(f"{name}: limit", limit),
+        )
+
     def curve(self, name: str, x: Any, series: Mapping[str, Any], x_label: str | None = None) -> None:
         """Record labelled series over a common ``x`` (n,), thinned to 500 points with every series' extremes kept."""
         abscissa = _numbers(name, x)

@@ -111,6 +111,18 @@ def test_observations_under_one_name_add_up(evidence):
     assert evidence.records == [{"type": "observation", "name": "x", **expected}]
 
 
+def test_a_comparison_keeps_its_samples_apart(evidence):
+    evidence.compare("loss", {"before": torch.tensor([3.0, 1.0, 2.0]), "after": [0]}, unit="°", limit=2)
+    expected = {"samples": {"before": [3, 1, 2], "after": [0]}, "medians": {"before": 2, "after": 0}}
+    assert evidence.records == [{"type": "comparison", "name": "loss", **expected, "unit": "°", "limit": 2}]
+
+
+@pytest.mark.parametrize("samples", [{}, {"before": [1.0], "after": []}])
+def test_a_comparison_needs_values_in_every_sample(evidence, samples):
+    with pytest.raises(ClaimError, match="evidence 'loss' has no values"):
+        evidence.compare("loss", samples)
+
+
 def test_many_observations_are_thinned_and_their_statistics_are_not(evidence):
     evidence.observe("x", np.arange(10_000) == 5_000)
     record = evidence.records[0]

@@ -20,6 +20,12 @@ def observation(values, limit=None, name="norm"):
     }  # fmt: skip
 
 
+def comparison(limit=None, **samples):
+    medians = {label: sorted(values)[len(values) // 2] for label, values in samples.items()}
+    record = {"type": "comparison", "name": "held-out loss", "unit": None, "limit": limit}
+    return record | {"samples": samples, "medians": medians}
+
+
 def curve(x, **series):
     lines = {key: list(y) for key, y in series.items()}
     return {"type": "curve", "name": "loss", "x": list(x), "x_label": None, "series": lines}
@@ -36,6 +42,7 @@ def decision(**changes):
 
 EVIDENCE = [
     observation([0.5, 0.25], limit=1.0),
+    comparison(limit=0.3, before=[0.5, 0.6, 0.7], after=[0.4]),
     curve(range(3), train=[3.0, 2.0, 1.0]),
     {"type": "figure", "name": "loss", "reported": 2.9, "measured": 2.7, "tolerance": 0.05, "reproduced": False},
     {"type": "figure", "name": "w", "reported": [5.4, 1], "measured": [5.4, 1], "tolerance": 0.05, "reproduced": True},
@@ -228,6 +235,7 @@ def test_odd_data_draws_the_same_twice(evidence):
 @settings(max_examples=25)
 def test_any_finite_observation_draws(values, limit):
     assert "</svg>" in plots.draw(observation(values, limit))
+    assert "</svg>" in plots.draw(comparison(limit, all=values, first=values[:1]))
 
 
 def test_drawing_leaves_the_settings_of_others_alone():

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from fitcore.testing.report import plots, tally, wording
-from fitcore.testing.report.schema import Curve, Observation, Report
+from fitcore.testing.report.schema import Comparison, Curve, Observation, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,7 +58,7 @@ def _templates() -> "Environment":
     return templates
 
 
-def picture(evidence: Observation | Curve) -> Picture:
+def picture(evidence: Observation | Comparison | Curve) -> Picture:
     """Draw the evidence; a report is worth more than any one drawing in it, so a failure becomes its text."""
     try:
         svg = plots.draw(evidence)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fitcore.testing.report.schema import Curve, Observation
+from fitcore.testing.report.schema import Comparison, Curve, Observation
 from fitcore.testing.report.wording import number
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 WIDTH, HEIGHT, STRIP_HEIGHT = 4.4, 2.4, 1.2
 DOTS_AT_MOST, DOT_COLUMNS = 40, 60
+ROW_HEIGHT, GOLDEN_RATIO = 0.42, 1.618034
 LEGEND_CHARACTERS, LEGEND_ROW = 58, 0.17
 # What is smaller counts as zero: scales computed from it would overflow.
 SMALLEST = 1e-200
@@ -58,7 +59,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(evidence: Observation | Curve) -> str:
+def draw(evidence: Observation | Comparison | Curve) -> str:
     """Draw the evidence as an SVG document; the same evidence gives the same bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -70,6 +71,8 @@ def draw(evidence: Observation | Curve) -> str:
         figure = Figure()
         if evidence["type"] == "observation":
             _draw_observation(figure, evidence)
+        elif evidence["type"] == "comparison":
+            _draw_comparison(figure, evidence)
         else:
             _draw_curve(figure, evidence)
         svg = BytesIO()
@@ -106,16 +109,15 @@ def _scale(values: Sequence[float]) -> dict[str, Any]:
     return {"value": "asinh", "linear_width": max(middle, max(sizes) * 1e-50)}
 
 
-def _tidy(axes: "Axes") -> None:
+def _tidy(axes: "Axes", which: Sequence[Literal["x", "y"]] = ("x", "y")) -> None:
     """Few ticks, and powers of ten as plain text: ticks, and formulas even more so, are what takes time."""
     axes.minorticks_off()
-    which: Literal["x", "y"]
-    for which in ("x", "y"):
-        axis = axes.xaxis if which == "x" else axes.yaxis
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
         if axis.get_scale() == "linear":
-            axes.locator_params(which, nbins=6 if which == "x" else 5)
+            axes.locator_params(name, nbins=6 if name == "x" else 5)
         else:
-            axes.locator_params(which, numticks=7)
+            axes.locator_params(name, numticks=7)
             axis.set_major_formatter(lambda tick, _: number(tick))
 
 
@@ -136,14 +138,42 @@ def _draw_observation(figure: "Figure", evidence: Observation) -> None:
         _dot_plot(axes, values, positions)
     else:
         _histogram(axes, values, positions)
-    if limit is not None:
-        axes.axvline(limit, color=LIMIT, linestyle=DASHES[1], linewidth=1.2)
-        axes.annotate(
-            "limit", (limit, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 1),
-            textcoords="offset points", ha="center", va="bottom", color=LIMIT,
-        )  # fmt: skip
+    _draw_limit(axes, limit)
     axes.set_xlabel(_literal(evidence["unit"] or ""), labelpad=1)
     _tidy(axes)
+
+
+def _draw_limit(axes: "Axes", limit: float | None) -> None:
+    if limit is None:
+        return
+    axes.axvline(limit, color=LIMIT, linestyle=DASHES[1], linewidth=1.2)
+    axes.annotate(
+        "limit", (limit, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 1),
+        textcoords="offset points", ha="center", va="bottom", color=LIMIT,
+    )  # fmt: skip
+
+
+def _draw_comparison(figure: "Figure", evidence: Comparison) -> None:
+    """A row of dots for each sample, spread so that they don't hide each other, with a bar at its median."""
+    samples, limit = evidence["samples"], evidence["limit"]
+    labels = [_literal(label) for label in samples]
+    left = min(2.0, 0.15 + 0.062 * max(map(len, labels)))
+    bottom = 0.42 if evidence["unit"] else 0.26
+    axes = _axes(figure, 0.25 + bottom + ROW_HEIGHT * len(samples), left=left, top=0.25, bottom=bottom)
+    everything = [*chain.from_iterable(samples.values()), *([] if limit is None else [limit])]
+    axes.set_xscale(**_scale(everything))
+    for row, (label, values) in enumerate(samples.items()):
+        color = PALETTE[row % len(PALETTE)]
+        # Multiples of the golden ratio fill an interval evenly, however many there are.
+        spread = [row + 0.5 * (index * GOLDEN_RATIO % 1 - 0.5) for index in range(len(values))]
+        axes.plot(values, spread, "o", color=color, markersize=3, alpha=0.5, markeredgewidth=0)
+        axes.plot([evidence["medians"][label]] * 2, [row - 0.34, row + 0.34], color=INK, linewidth=2)
+    axes.set_ylim(len(samples) - 0.5, -0.5)
+    axes.set_yticks(range(len(samples)), labels)
+    axes.tick_params(axis="y", length=0)
+    _draw_limit(axes, limit)
+    axes.set_xlabel(_literal(evidence["unit"] or ""), labelpad=1)
+    _tidy(axes, which=("x",))
 
 
 def _dot_plot(axes: "Axes", values: list[float], positions: np.ndarray) -> None:
@@ -166,7 +196,7 @@ def _histogram(axes: "Axes", values: list[float], positions: np.ndarray) -> None
     drawn = np.linspace(low, high, bins + 1)
     edges = axes.transData.inverted().transform([(position, 0.0) for position in drawn])[:, 0]
     axes.hist(values, bins=edges.tolist(), color=PALETTE[0], edgecolor="white", linewidth=0.5)
-    axes.set_title("count")
+    axes.set_ylabel("count", labelpad=2)
     axes.locator_params(axis="y", integer=True)
 
 

@@ -23,6 +23,17 @@ class Observation(TypedDict):
     limit: float | None
 
 
+class Comparison(TypedDict):
+    """Samples of one quantity side by side: at most 500 values of each, and the medians of all of its values."""
+
+    type: Literal["comparison"]
+    name: str
+    samples: dict[str, list[float]]
+    medians: dict[str, float]
+    unit: str | None
+    limit: float | None
+
+
 class Curve(TypedDict):
     """Lines over a common ``x``, at most 500 points each."""
 
@@ -82,7 +93,7 @@ class Decision(TypedDict):
     confirmed: bool
 
 
-Evidence = Observation | Curve | Figure | Table | Image | Decision
+Evidence = Observation | Comparison | Curve | Figure | Table | Image | Decision
 
 
 class CaseRecord(TypedDict):
