@@ -106,6 +106,8 @@ def claim(
 
     A mistake in a declaration doesn't stop the collection: the test becomes an error that says what is wrong.
     """
+    if len(statements) == 1 and callable(statements[0]):  # @claim without parentheses: an error of that test alone
+        return claim()(statements[0])
     declared = Claim(statements, verdict, finding, controls, trials)
 
     def decorate(test: Test) -> Test:

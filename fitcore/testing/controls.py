@@ -88,7 +88,10 @@ def replace(target: str, by: Any, name: str | None = None) -> Replace:
 
 
 def override(name: str, **arguments: Any) -> Override:
-    """Control: rerun the test with other values for its parameters, defaulted or Hypothesis-drawn arguments."""
+    """Control: rerun the test with other values for its parameters, defaulted or Hypothesis-drawn arguments.
+
+    Hypothesis refuses ``@given`` on a test with defaulted arguments: there, draw the setting from ``st.just(...)``.
+    """
     return Override(name, arguments)
 
 

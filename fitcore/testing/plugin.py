@@ -67,8 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--claim-report",
         metavar="DIR",
-        default="reports/latest",
-        help="where to write the report; 'none': nowhere",
+        help="where to write the report (default: reports/latest in the root directory); 'none': nowhere",
     )
     group.addoption(
         "--base-seed",

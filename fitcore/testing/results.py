@@ -141,7 +141,8 @@ def _report_directory(config: pytest.Config) -> Path | None:
     """The directory of ``--claim-report``, known to be writable before anything runs; ``None`` for none."""
     if config.option.claim_report == "none" or config.option.collectonly:
         return None
-    directory = config.invocation_params.dir / config.option.claim_report
+    given = config.option.claim_report
+    directory = config.invocation_params.dir / given if given else config.rootpath / "reports" / "latest"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"

@@ -9,6 +9,7 @@ import pytest
 
 from fitcore.testing.report import tally
 from fitcore.testing.report.schema import Report
+from fitcore.testing.report.wording import count
 
 VERDICTS = ("holds", "conditional", "refuted", "untestable", "pending")
 OUTCOMES = ("confirmed", "violated", "error", "skipped", "not-run")
@@ -66,7 +67,7 @@ def _controls(report: Report) -> str:
     controls = tally.controls(report["claims"])
     parts = [f"{controls.detected} of {controls.detected + controls.vacuous + controls.not_run} controls detected"]
     parts += [f"{controls.not_run} not run"] if controls.not_run else []
-    parts += [f"{controls.claims_without} statements without a control"] if controls.claims_without else []
+    parts += [f"{count(controls.claims_without, 'statement')} without a control"] if controls.claims_without else []
     return ", ".join(parts)
 
 

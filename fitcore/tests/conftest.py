@@ -4,6 +4,7 @@
 import matplotlib.image  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
+import torch._dynamo  # noqa: F401
 
 import fitcore.testing.report
 import fitcore.testing.shared  # noqa: F401
