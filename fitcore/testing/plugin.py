@@ -216,7 +216,7 @@ def pytest_runtest_makereport(
         left["evidence"] = recorders.evidence.records
         left["trials"] = recorders.trials.count if recorders.trials.used else None
     if COLLECTED in item.config.stash:
-        # Once a process, with its first report: a worker that is killed later has told by then what it collected.
+        # Once a process, with its first report: what a worker collected is known even if it is killed later.
         left["process"] = {"collected": item.config.stash[COLLECTED], **_hardware()}
         del item.config.stash[COLLECTED]
     report.claim = left  # type: ignore[attr-defined]
