@@ -228,16 +228,18 @@ def test_the_environment_says_what_the_verdicts_were_found_with(project: Project
     assert {"python", "platform", "torch", "numpy", "device", "threads", "started", "duration_s"} <= set(environment)
 
 
+# A shell's background jobs ignore SIGINT, and so would what they start.
+SIGNALS = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
 INTERRUPTIONS = {
     "Ctrl-C": "raise KeyboardInterrupt",
-    "a signal": "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+    "a signal": "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
     "pytest.exit": 'pytest.exit("enough")',
 }
 
 
 @pytest.mark.parametrize("statement", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
 def test_an_interrupted_run_reports_what_ran(statement, project: Project):
-    project.claims(f"""
+    project.claims(f"""{SIGNALS}
 @claim("doc/a", controls=[override("off", x=0)])
 def test_a(x=1): assert x
 
@@ -253,8 +255,7 @@ def test_c(): pass
 
 
 def test_a_run_interrupted_in_its_own_process_leaves_a_whole_report(project: Project):
-    project.claims("""
-import os, signal, time
+    project.claims(f"""{SIGNALS}
 @claim("doc/a", controls=[override("off", x=0)])
 def test_a(x=1): assert x
 
