@@ -2,5 +2,6 @@
 
 from fitcore.models.linear import design_matrix, linear
 from fitcore.models.mlp import MLP
+from fitcore.models.polynomial import legendre_features
 
-__all__ = ["MLP", "design_matrix", "linear"]
+__all__ = ["MLP", "design_matrix", "legendre_features", "linear"]
