@@ -20,7 +20,7 @@ from fitcore.models import MLP, legendre_features
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override, parameter
 
-TRIALS = 90
+TRIALS = 100
 NOISE = 0.58
 NOISE_VARIANCE = NOISE**2  # the least error that any model can expect on new readings
 TARGET_VARIANCE = 0.5 + NOISE_VARIANCE  # sin² is one half on average

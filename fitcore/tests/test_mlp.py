@@ -3,8 +3,9 @@ import pytest
 import torch
 from hypothesis import given
 from torch import nn
+from torch.testing import assert_close
 
-from fitcore.models import MLP
+from fitcore.models import MLP, Tanh
 
 
 @given(widths=st.lists(st.integers(1, 6), min_size=2, max_size=5))
@@ -27,3 +28,12 @@ def test_the_activation_stands_between_layers_and_not_after_the_last():
 def test_widths_must_be_at_least_two_positive_integers(widths):
     with pytest.raises(ValueError, match="widths must be at least two positive integers, got"):
         MLP(widths)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 3e-7), (torch.float64, 5e-16)])
+def test_tanh_and_its_gradient_are_those_of_torch_to_rounding(dtype, rounding):
+    x = torch.linspace(-20, 20, 2_001, dtype=dtype, requires_grad=True)
+    ours, theirs = Tanh()(x), torch.tanh(x)
+    assert_close(ours, theirs, rtol=0, atol=rounding)
+    (gradient,), (expected,) = (torch.autograd.grad(y.sum(), x) for y in (ours, theirs))
+    assert_close(gradient, expected, rtol=0, atol=2 * rounding)
