@@ -1,6 +1,6 @@
 """Many training runs at once: stacked copies of a module, and closed forms where there is one."""
 
-from fitcore.ensembles.ensemble import Ensemble, ensemble_step, mean_squared_errors
+from fitcore.ensembles.ensemble import Ensemble, mean_squared_errors
 from fitcore.ensembles.quadratic import QuadraticDynamics
 from fitcore.ensembles.regression import LearningCurves, fit_regression
 
@@ -8,7 +8,6 @@ __all__ = [
     "Ensemble",
     "LearningCurves",
     "QuadraticDynamics",
-    "ensemble_step",
     "fit_regression",
     "mean_squared_errors",
 ]

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fitcore.seeding import seeded
-from fitcore.training import Step
 
 
 class Ensemble:
@@ -18,7 +17,7 @@ class Ensemble:
 
         ensemble = Ensemble(lambda: MLP([1, 16, 1]), seeds=range(100))
         adam = torch.optim.Adam([ensemble.parameters])
-        step = ensemble_step(lambda params: mean_squared_errors(ensemble(x, params), y), ensemble.parameters, adam)
+        step = optimizer_step(lambda params: mean_squared_errors(ensemble(x, params), y), ensemble.parameters, adam)
         history = train(step, epochs=500)                                # history.losses: (500, 100)
 
     Attributes:
@@ -66,23 +65,6 @@ class Ensemble:
 
     def _evaluate(self, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(self._module, parameters, (inputs,))
-
-
-def ensemble_step(losses: Callable[[Tensor], Tensor], parameters: Tensor, optimizer: torch.optim.Optimizer) -> Step:
-    """``zero_grad``, ``backward``, ``step`` for all copies; the step returns their losses (S,) before the update.
-
-    ``losses(parameters)`` gives one loss a copy. Their sum is differentiated, and as no copy's loss depends on
-    another's row, each row's gradient is that of its own loss.
-    """
-
-    def update(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        values = losses(parameters)
-        optimizer.zero_grad()
-        values.sum().backward()
-        optimizer.step()
-        return parameters, values.detach()
-
-    return Step(update, parameters)
 
 
 def mean_squared_errors(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitcore.ensembles.ensemble import Ensemble, ensemble_step, mean_squared_errors
+from fitcore.ensembles.ensemble import Ensemble, mean_squared_errors
+from fitcore.training import optimizer_step
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fit_regression(
             mean_squared_errors(ensemble(held_out), held_out_targets),
         )
 
-    step = ensemble_step(objectives, ensemble.parameters, torch.optim.Adam([ensemble.parameters], lr=lr))
+    step = optimizer_step(objectives, ensemble.parameters, torch.optim.Adam([ensemble.parameters], lr=lr))
     points = [errors()]
     for _ in range(epochs // every):
         for _ in range(every):

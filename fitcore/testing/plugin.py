@@ -214,7 +214,7 @@ def pytest_runtest_makereport(
     recorders = item.config.stash.get(RECORDERS, None)
     if recorders is not None and report.when == "call" and claim_item.control is None:
         left["evidence"] = recorders.evidence.records
-        left["trials"] = recorders.trials.count if recorders.trials.used else None
+        left["trials"] = recorders.trials.used
     if COLLECTED in item.config.stash:
         # Once a process, with its first report: what a worker collected is known even if it is killed later.
         left["process"] = {"collected": item.config.stash[COLLECTED], **_hardware()}

@@ -36,7 +36,8 @@ class Trials:
         """Make ready for the test ``key``, which wants ``count`` trials."""
         self._key = key
         self._count = max(1, round((count or statistics.DEFAULT_TRIALS) * self._scale))
-        self.used = False
+        self._seeds_given = False
+        self.used: int | None = None
 
     @property
     def count(self) -> int:
@@ -46,7 +47,8 @@ class Trials:
     @property
     def seeds(self) -> NDArray[np.int64]:
         """One seed a trial, for code that runs all trials at once."""
-        self.used = True
+        self._seeds_given = True
+        self.used = self._count
         return trial_seeds(self._base_seed, self._key, self._count)
 
     def map(self, run: Callable[[int], Any], finite: bool = True) -> NDArray[Any]:
@@ -113,6 +115,7 @@ class Trials:
     def _assert(self, decision: statistics.Decision, name: str, shows: NDArray[np.bool_]) -> None:
         __tracebackhide__ = True
         self._evidence.decision(name, decision, statistics.ALPHA)
+        self.used = max(self.used or 0, decision.trials)
         if not decision.confirmed:
             raise AssertionError(self._explain(decision, name, shows))
 
@@ -120,14 +123,18 @@ class Trials:
         p = "" if decision.p_value is None else f", p = {decision.p_value:.2g} > {statistics.ALPHA:g}"
         seen = f"{name}: seen in {shows.sum()} of {decision.trials} trials{p}"
         against = np.flatnonzero(~shows)[:3]
-        if decision.trials != self._count or not against.size:
+        if not self._ran_under_the_seeds(decision.trials) or not against.size:
             return seen
         return f"{seen}; against it e.g. seeds {', '.join(str(self.seeds[index]) for index in against)}"
+
+    def _ran_under_the_seeds(self, trials: int) -> bool:
+        """Whether so many trials may have run under ``seeds``, and not under seeds that claims share."""
+        return self._seeds_given and trials == self._count
 
     def _check_finite(self, *values: ArrayLike) -> None:
         __tracebackhide__ = True
         for array in map(np.asarray, values):
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
             if bad.size:
-                of_seed = f" under seed {self.seeds[bad[0]]}" if len(array) == self._count else ""
+                of_seed = f" under seed {self.seeds[bad[0]]}" if self._ran_under_the_seeds(len(array)) else ""
                 raise ClaimError(f"trial {bad[0]}{of_seed} is not finite: {array[bad[0]]}")

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fitcore.ensembles import Ensemble, ensemble_step, mean_squared_errors
+from fitcore.ensembles import Ensemble, mean_squared_errors
 from fitcore.models import MLP
-from fitcore.training import train
+from fitcore.training import optimizer_step, train
 
 SEEDS, EPOCHS = [3, 1, 4], 50
 
@@ -58,7 +58,7 @@ def test_equals_the_plain_loop_copy_by_copy(make_optimizer, penalty):
         losses.append(errors.detach())
         return errors + penalty * params.square().sum(1)
 
-    train(ensemble_step(objectives, ensemble.parameters, make_optimizer([ensemble.parameters])), EPOCHS)
+    train(optimizer_step(objectives, ensemble.parameters, make_optimizer([ensemble.parameters])), EPOCHS)
     plain = [loop(seed, *sample, make_optimizer, penalty) for seed, *sample in zip(SEEDS, x, y, strict=True)]
     assert_close(
         torch.stack(losses, 1), torch.tensor([of for of, _ in plain], dtype=torch.float64), rtol=1e-10, atol=1e-10
@@ -68,7 +68,7 @@ def test_equals_the_plain_loop_copy_by_copy(make_optimizer, penalty):
 
 def test_history_has_one_loss_an_epoch_and_copy():
     (x, y), ensemble = data(), Ensemble(network, SEEDS)
-    step = ensemble_step(
+    step = optimizer_step(
         lambda params: mean_squared_errors(ensemble(x, params), y),
         ensemble.parameters,
         torch.optim.SGD([ensemble.parameters], lr=0.1),
@@ -91,7 +91,7 @@ def test_repeated_seeds_start_alike_and_train_apart():
     (x, y), ensemble = data(), Ensemble(network, [7, 7, 7])
     assert torch.equal(ensemble.parameters[0], ensemble.parameters[1])
     sgd = torch.optim.SGD([ensemble.parameters], lr=0.1)
-    train(ensemble_step(lambda params: mean_squared_errors(ensemble(x, params), y), ensemble.parameters, sgd), 1)
+    train(optimizer_step(lambda params: mean_squared_errors(ensemble(x, params), y), ensemble.parameters, sgd), 1)
     assert not torch.equal(ensemble.parameters[0], ensemble.parameters[1])
 
 

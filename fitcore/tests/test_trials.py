@@ -49,9 +49,15 @@ def test_the_number_of_trials_is_what_the_claim_declares_times_the_scale(count, 
 
 
 def test_trials_count_as_used_once_somebody_takes_their_seeds(trials):
-    assert not trials.used
+    assert trials.used is None
     trials.map(float)
-    assert trials.used
+    assert trials.used == trials.count
+
+
+def test_decisions_on_other_trials_count_them_and_name_no_seeds_that_they_did_not_run_under(trials):
+    with pytest.raises(AssertionError, match=r"seen in 0 of 40 trials, p = 1 > 0\.0001$"):
+        trials.mostly(np.zeros(40, dtype=bool), at_least=0.5)
+    assert trials.used == 40
 
 
 def test_each_run_gets_its_seed_in_every_generator(trials):
@@ -120,10 +126,11 @@ ASSERTIONS = {
 
 @pytest.mark.parametrize(("holds", "fails", "message"), ASSERTIONS.values(), ids=ASSERTIONS)
 def test_what_is_not_confirmed_is_an_assertion_error_that_names_seeds(holds, fails, message, trials):
+    seeds = trials.seeds
     holds(trials)
     with pytest.raises(AssertionError) as error:
         fails(trials)
-    assert message.format(seeds=trials.seeds) in str(error.value)
+    assert message.format(seeds=seeds) in str(error.value)
 
 
 @pytest.mark.parametrize("rule", ASSERTIONS)

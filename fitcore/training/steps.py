@@ -77,12 +77,16 @@ def autograd_step(
 
 
 def optimizer_step(loss: Callable[[Tensor], Tensor], params: Tensor, optimizer: torch.optim.Optimizer) -> Step:
-    """``zero_grad``, ``backward``, ``step``: the optimizer, which must hold ``params``, moves them."""
+    """``zero_grad``, ``backward``, ``step``: the optimizer, which must hold ``params``, moves them.
+
+    ``loss(params)`` is a scalar, or one loss for each of the independent copies whose parameters are the rows of
+    ``params``: the sum is differentiated, so each row's gradient is that of its own loss.
+    """
 
     def update(params: Tensor) -> tuple[Tensor, Tensor]:
         value = loss(params)
         optimizer.zero_grad()
-        value.backward()
+        value.backward(torch.ones_like(value))
         optimizer.step()
         return params, value.detach()
 
