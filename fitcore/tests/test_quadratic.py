@@ -1,12 +1,21 @@
 import hypothesis.strategies as st
+import mpmath
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
+from torch.optim.lr_scheduler import ConstantLR, MultiStepLR, StepLR
 from torch.testing import assert_close
 
 from fitcore.ensembles import QuadraticDynamics
+from fitcore.models.polynomial import legendre_features
+
+X = torch.linspace(-5, 5, 40, dtype=torch.float64)
+Y = X**3 / 10 - X + torch.sin(3 * X)
+POWERS = torch.arange(1, 11)
+RAW = X[:, None] ** POWERS
+HEAVY_BALL, NESTEROV = {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}
 
 
 def tensors(*shape):
@@ -37,6 +46,170 @@ def loop(problem, l2, lr, steps):
         with torch.no_grad():
             params -= lr[..., None] * slope
     return torch.stack(losses, -1), torch.stack(path, -2)
+
+
+def sgd(problem, rates, **options):
+    """Errors and parameters of ``torch.optim.SGD`` before each update, one at each of ``rates``, and after the last."""
+    features, targets, start = problem
+    params = start.clone().requires_grad_()
+    optimizer = torch.optim.SGD([params], **options)
+    losses, path = [], []
+    for rate in [*rates, 0.0]:
+        value = loss(features, targets, 0.0, params)
+        losses.append(value.detach())
+        path.append(params.detach().clone())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.param_groups[0]["lr"] = float(rate)
+        optimizer.step()
+    return torch.stack(losses), torch.stack(path)
+
+
+def in_fifty_digits(problem, l2, lr, steps, *, momentum, nesterov=False):
+    """Losses and parameters before each of ``steps`` updates and after the last."""
+    features, targets, start = (mpmath.matrix(tensor.tolist()) for tensor in problem)
+    n, p = features.rows, features.cols
+    hessian = 2 * (features.T * features) / n + 2 * mpmath.mpf(l2) * mpmath.eye(p)
+    slope, constant = 2 * (features.T * targets) / n, (targets.T * targets)[0] / n
+    params, buffer, losses, path = start, mpmath.zeros(p, 1), [], []
+    for _ in range(steps + 1):
+        losses.append(float((params.T * hessian * params)[0] / 2 - (slope.T * params)[0] + constant))
+        path.append([float(entry) for entry in params])
+        gradient = hessian * params - slope
+        buffer = mpmath.mpf(momentum) * buffer + gradient
+        params = params - mpmath.mpf(lr) * (gradient + mpmath.mpf(momentum) * buffer if nesterov else buffer)
+    return torch.tensor(losses, dtype=torch.float64), torch.tensor(path, dtype=torch.float64)
+
+
+def assert_same_course(actual, expected, rtol=1e-10):
+    """Equal at each step within ``rtol`` of the largest so far: of that, rounding keeps a trace."""
+    size = expected.reshape(len(expected), -1).norm(dim=1).cummax(0).values
+    assert ((actual - expected).reshape(len(expected), -1).norm(dim=1) <= rtol * (1 + size)).all()
+
+
+settings_of_sgd = st.fixed_dictionaries(
+    {"momentum": st.sampled_from([0.0, 0.5, 0.9, 0.99]), "nesterov": st.booleans()}
+).filter(lambda options: options["momentum"] > 0 or not options["nesterov"])
+
+
+@given(
+    problem=regressions(batches=[()]),
+    weight_decay=st.sampled_from([0.0, 0.01, 1.0]),
+    options=settings_of_sgd,
+    pieces=st.lists(st.tuples(st.floats(0, 1.02), st.integers(0, 10)), min_size=1, max_size=4),
+)
+def test_equals_torch_sgd_step_by_step_whatever_the_schedule(problem, weight_decay, options, pieces):
+    features, targets, start = problem
+    dynamics = QuadraticDynamics.from_regression(features, targets, l2=weight_decay / 2)
+    limit = dynamics.stability_limit(**options).clamp(max=1.0)
+    schedule = [(share * limit, updates) for share, updates in pieces]
+    rates = [rate for rate, updates in schedule for _ in range(updates)]
+    losses, path = sgd(problem, rates, weight_decay=weight_decay, **options)
+
+    exact = dynamics.parameters(start, schedule, range(len(rates) + 1), **options)
+    penalised = losses + weight_decay / 2 * path.square().sum(1)
+    assert_same_course(exact, path)
+    assert_same_course(dynamics.losses(start, schedule, range(len(rates) + 1), **options), penalised)
+    assert_same_course(QuadraticDynamics.from_regression(features, targets).loss(exact), losses)
+
+
+@pytest.mark.parametrize("options", [{}, HEAVY_BALL, NESTEROV], ids=["plain", "heavy ball", "Nesterov"])
+@pytest.mark.parametrize(
+    ("scheduler", "schedule"),
+    [
+        (
+            lambda optimizer: StepLR(optimizer, step_size=30, gamma=0.1),
+            [(0.1, 30), (0.01, 30), (0.001, 30), (0.0001, 10)],
+        ),
+        (lambda optimizer: MultiStepLR(optimizer, [10, 90], gamma=0.5), [(0.1, 10), (0.05, 80), (0.025, 10)]),
+        (lambda optimizer: ConstantLR(optimizer, factor=0.5, total_iters=7), [(0.05, 7), (0.1, 93)]),
+    ],
+    ids=["StepLR", "MultiStepLR", "ConstantLR"],
+)
+def test_piecewise_constant_schedulers_are_schedules(scheduler, schedule, options):
+    dummy = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    rule, rates = scheduler(dummy), []
+    for _ in range(100):
+        rates += rule.get_last_lr()
+        dummy.step()
+        rule.step()
+    problem = legendre_features(X, 5, -5, 5), Y, torch.ones(6, dtype=torch.float64)
+    losses, path = sgd(problem, rates, **options)
+    dynamics = QuadraticDynamics.from_regression(*problem[:2])
+    assert_close(dynamics.losses(problem[2], schedule, range(101), **options), losses, rtol=1e-10, atol=0)
+    assert_close(dynamics.parameters(problem[2], schedule, range(101), **options), path, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_the_stability_limit_parts_decay_from_growth(momentum, nesterov, l2):
+    dynamics = QuadraticDynamics.from_regression(legendre_features(X, 5, -5, 5), Y, l2)
+    limit, options = dynamics.stability_limit(momentum, nesterov), {"momentum": momentum, "nesterov": nesterov}
+    start = dynamics.minimiser + dynamics.eigenvectors[:, 0]
+    below, at, above = (
+        (dynamics.losses(start, share * limit, [0, 10_000, 20_000], **options) - dynamics.minimum).tolist()
+        for share in (0.99, 1.0, 1.01)
+    )
+    assert below[0] > 1e6 * below[1]
+    assert at[1] == pytest.approx(at[2], rel=1e-6)
+    assert above[1] > 1e6 * above[0]
+
+
+@pytest.mark.parametrize("options", [{}, HEAVY_BALL, NESTEROV], ids=["plain", "heavy ball", "Nesterov"])
+def test_shared_features_rates_and_penalties_broadcast(options):
+    """Three problems in one call are the three alone, whether they share their features or not."""
+    targets, start = torch.stack([Y, Y.sin(), Y.flip(0)]), torch.eye(3, 6, dtype=torch.float64)
+    features, l2, lr = legendre_features(X, 5, -5, 5), torch.tensor([0.0, 0.1, 1.0]), torch.tensor([0.1, 0.2, 0.3])
+    schedule, steps = [(lr, 5), (0.01, 50)], [0, 1, 5, 6, 50]
+    alone = [
+        QuadraticDynamics.from_regression(features, targets[copy], l2[copy])
+        .parameters(start[copy], [(lr[copy], 5), (0.01, 50)], steps, **options)
+        for copy in range(3)
+    ]  # fmt: skip
+    for design in (features, features.expand(3, -1, -1)):
+        together = QuadraticDynamics.from_regression(design, targets, l2)
+        path = together.parameters(start, schedule, steps, **options)
+        assert_close(path, torch.stack(alone), rtol=1e-12, atol=1e-12)
+        assert_close(together.losses(start, schedule, steps, **options), together.loss(path), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "features", [RAW, (X[:, None] / 5) ** POWERS, legendre_features(X, 10, -5, 5)], ids=["raw", "scaled", "Legendre"]
+)
+@pytest.mark.parametrize("options", [HEAVY_BALL, NESTEROV], ids=["heavy ball", "Nesterov"])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_degree_ten_is_right_to_ten_digits(features, options, l2):
+    """Against fifty digits, up to a condition number of the Hessian of 1e13 with raw powers on [-5, 5]."""
+    start = torch.linspace(-0.1, 0.1, features.shape[1], dtype=torch.float64)
+    dynamics = QuadraticDynamics.from_regression(features, Y, l2)
+    lr = 0.9 * dynamics.stability_limit(**options).item()
+    with mpmath.workdps(50):
+        losses, path = in_fifty_digits((features, Y, start), l2, lr, 60, **options)
+    assert_close(dynamics.losses(start, lr, range(61), **options), losses, rtol=1e-10, atol=0)
+    assert_same_course(dynamics.parameters(start, lr, range(61), **options), path, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("options", "updates"), [({}, 14), (HEAVY_BALL, 14), (NESTEROV, 13)], ids=["plain", "heavy ball", "Nesterov"]
+)
+def test_raw_powers_leave_float64_at_the_step_where_sgd_does(options, updates):
+    dynamics = QuadraticDynamics.from_regression(RAW, Y)
+    start = torch.linspace(-0.1, 0.1, 10, dtype=torch.float64)
+    losses, _ = sgd((RAW, Y, start), [0.01] * 30, **options)
+    exact = dynamics.losses(start, 0.01, range(31), **options)
+    assert losses.isfinite().sum() == updates
+    assert_close(exact[:updates], losses[:updates], rtol=1e-10, atol=0)
+    assert exact[updates:].isinf().all()
+
+
+@given(steps=st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
+def test_any_steps_in_any_order_follow_the_power_law(steps):
+    dynamics = QuadraticDynamics.from_regression(torch.tensor([[1.0], [1.0]]), torch.tensor([3.0, 3.0]))
+    schedule = [(5e-7, 700_000), (1e-7, 300_000)]
+    expected = [3 - 3 * (1 - 1e-6) ** min(t, 700_000) * (1 - 2e-7) ** max(t - 700_000, 0) for t in steps]
+    path = dynamics.parameters(torch.zeros(1), schedule, steps)
+    assert path.squeeze(-1).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=40)
@@ -83,14 +256,6 @@ def test_without_any_curvature_every_rate_is_stable():
     assert dynamics.losses(torch.ones(1), 1.0, [0, 5]).tolist() == [1.0, 1.0]
 
 
-def test_beyond_the_largest_stable_rate_the_loss_grows():
-    dynamics = QuadraticDynamics.from_regression(torch.randn(9, 2).double(), torch.randn(9).double())
-    limit = dynamics.largest_stable_lr
-    below, above = (dynamics.losses(torch.ones(2), share * limit, [0, 1_000]) for share in (0.99, 1.01))
-    assert below[1] < below[0]
-    assert above[1] > above[0]
-
-
 def test_ill_conditioned_features_keep_their_digits():
     """A minimiser exact to 1e-9 at a condition number of 1e6, whose square would leave four digits."""
     features = torch.linspace(0, 1, 50, dtype=torch.float64)[:, None] ** torch.arange(8)
@@ -111,3 +276,13 @@ def test_ill_conditioned_features_keep_their_digits():
 def test_errors_name_the_argument(features, targets, l2, message):
     with pytest.raises(ValueError, match=message):
         QuadraticDynamics.from_regression(features, targets, l2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [([], "at least one"), ([3, -1], r"none negative, got \[3, -1\]"), ([7], "within the 5 updates .* got 7")],
+)
+def test_errors_name_the_steps(steps, message):
+    dynamics = QuadraticDynamics.from_regression(torch.ones(2, 1), torch.ones(2))
+    with pytest.raises(ValueError, match=message):
+        dynamics.losses(torch.zeros(1), [(0.1, 2), (0.01, 3)], steps)

@@ -1,5 +1,6 @@
 """Training: one loop, and the ways of writing one update."""
 
+from fitcore.training.early_stopping import EarlyStopping
 from fitcore.training.history import History
 from fitcore.training.loop import train
 from fitcore.training.steps import (
@@ -12,6 +13,7 @@ from fitcore.training.steps import (
 )
 
 __all__ = [
+    "EarlyStopping",
     "History",
     "Step",
     "autograd_step",

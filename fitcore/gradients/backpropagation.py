@@ -1,0 +1,222 @@
+"""Backpropagation written out: each layer's formula stands beside its gradient, for C copies of a network at once.
+
+Activations are (C, features, n), a sample a column, so that a layer reads Y = W X + b as on the blackboard. G is the
+gradient of the loss with respect to a layer's output; ``backward`` takes it and returns that of its input. To save
+memory traffic, layers write into buffers of their own, elementwise ones over their argument: what ``forward`` and
+``backward`` return is good until the next call.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fitcore.models.layers import GaussianNoise
+from fitcore.models.mlp import Tanh as SigmoidTanh
+
+
+class Layer(Protocol):
+    """One step of a network."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (C, features, n), from the input (C, features, n)."""
+
+    def backward(self, g: Tensor) -> Tensor:
+        """Gradient with respect to the input of the last ``forward``, from that with respect to its output."""
+
+
+class Affine:
+    """Y = W X + b: ∂L/∂W = G Xᵀ, ∂L/∂b = G 1, ∂L/∂X = Wᵀ G.
+
+    Weights are (C, out, in), biases (C, out); ``backward`` writes their gradients into the tensors that it was given.
+    ``first`` says that no layer before needs ∂L/∂X: it is left out.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None, first: bool
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
+        self.first = first
+        self._output = self._input_gradient = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.x = x
+        self._output = _buffer(self._output, x, (len(x), self.weight.shape[1], x.shape[2]))
+        if self.bias is not None and x.shape[1] > 1 and not _is_shared(x):
+            return torch.baddbmm(self.bias[..., None], self.weight, x, out=self._output)
+        _product(self.weight, x, self._output)
+        return self._output if self.bias is None else self._output.add_(self.bias[..., None])
+
+    def backward(self, g: Tensor) -> Tensor:
+        if _is_shared(self.x):
+            torch.mm(g.flatten(0, 1), self.x[0].mT, out=self.weight_gradient.flatten(0, 1))
+        else:
+            torch.bmm(g, self.x.mT, out=self.weight_gradient)
+        if self.bias_gradient is not None:
+            torch.sum(g, 2, out=self.bias_gradient)
+        if self.first:
+            return g
+        self._input_gradient = _buffer(self._input_gradient, self.x)
+        return _product(self.weight.mT, g, self._input_gradient)
+
+
+class Tanh:
+    """Y = tanh X = 2σ(2X) - 1: ∂L/∂X = G (1 - Y²). By way of σ, which torch vectorises better."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.y = torch.add(_MINUS_ONE, x.add_(x).sigmoid_(), alpha=2, out=x)
+        return self.y
+
+    def backward(self, g: Tensor) -> Tensor:
+        return torch.ops.aten.tanh_backward.grad_input(g, self.y, grad_input=g)
+
+
+class Sigmoid:
+    """Y = σ(X) = 1 / (1 + e⁻ˣ): ∂L/∂X = G Y (1 - Y)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.y = x.sigmoid_()
+        return self.y
+
+    def backward(self, g: Tensor) -> Tensor:
+        return torch.ops.aten.sigmoid_backward.grad_input(g, self.y, grad_input=g)
+
+
+class ReLU:
+    """Y = max(X, 0): ∂L/∂X = G where Y > 0, else 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.y = x.relu_()
+        return self.y
+
+    def backward(self, g: Tensor) -> Tensor:
+        return torch.ops.aten.threshold_backward.grad_input(g, self.y, 0, grad_input=g)
+
+
+class Dropout:
+    """Y = M X / (1 - p), with every element of M drawn anew, 0 with probability p, else 1: ∂L/∂X = M G / (1 - p)."""
+
+    def __init__(self, p: float, generator: torch.Generator) -> None:
+        self.p, self.generator = p, generator
+        self._scaled_mask = self._output = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._scaled_mask, self._output = _buffer(self._scaled_mask, x), _buffer(self._output, x)
+        self._scaled_mask.bernoulli_(1 - self.p, generator=self.generator)
+        if self.p < 1:  # else all is dropped, and 0 stays 0
+            self._scaled_mask.div_(1 - self.p)
+        return torch.mul(x, self._scaled_mask, out=self._output)
+
+    def backward(self, g: Tensor) -> Tensor:
+        return g.mul_(self._scaled_mask)
+
+
+class Noise:
+    """Y = X + σ ε, with every element of ε standard normal and drawn anew: ∂L/∂X = G."""
+
+    def __init__(self, std: float, generator: torch.Generator) -> None:
+        self.std, self.generator = std, generator
+        self._output = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._output = _buffer(self._output, x)
+        return self._output.normal_(std=self.std, generator=self.generator).add_(x)
+
+    def backward(self, g: Tensor) -> Tensor:
+        return g
+
+
+def layers_of(
+    module: nn.Module, parameters: dict[str, Tensor], gradients: dict[str, Tensor], generator: torch.Generator
+) -> list[Layer] | None:
+    """Layers that train C copies of ``module`` at once, or None where one of its layers is not among those above.
+
+    Args:
+        module: an ``nn.Sequential`` of ``nn.Linear``, ``nn.Dropout`` and `GaussianNoise`, with tanh, sigmoid or ReLU
+            after linear ones; an ``nn.Flatten`` may come first, for the caller to flatten the inputs.
+        parameters: those of the copies by the module's names, each (C, *shape) and contiguous.
+        gradients: shaped like them; ``backward`` fills them.
+        generator: of masks and noise.
+    """
+    nodes = list(module.named_modules(remove_duplicate=False))  # a module may stand in several places
+    if not _is_sequence(module) or any(node._forward_hooks or node._forward_pre_hooks for _, node in nodes):
+        return None
+    layers: list[Layer] = []
+    for position, (name, child) in enumerate((name, node) for name, node in nodes if not _is_sequence(node)):
+        kind = type(child)
+        after_affine = bool(layers) and isinstance(layers[-1], Affine)
+        weight, bias = f"{name}.weight", f"{name}.bias"
+        if kind is nn.Linear and weight in parameters and (child.bias is None or bias in parameters):
+            layers.append(
+                Affine(parameters[weight], parameters.get(bias), gradients[weight], gradients.get(bias), not layers)
+            )
+        elif kind in _ACTIVATIONS and after_affine:  # which needs its output no more: it may be overwritten
+            layers.append(_ACTIVATIONS[kind]())
+        elif isinstance(child, nn.Dropout) and not child.inplace:
+            layers.append(Dropout(child.p, generator))
+        elif isinstance(child, GaussianNoise):
+            layers.append(Noise(child.std, generator))
+        elif kind is nn.Flatten and (position, child.start_dim, child.end_dim) == (0, 1, -1):
+            continue
+        elif kind is not nn.Identity:
+            return None
+    return layers
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    """Whether it only calls its children, one after the other."""
+    return type(module).forward is nn.Sequential.forward
+
+
+_ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
+    nn.ReLU: ReLU,
+    nn.Sigmoid: Sigmoid,
+    nn.Tanh: Tanh,
+    SigmoidTanh: Tanh,
+}
+
+
+def mean_squared_errors_derivative(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """L = 1/m Σ (pᵢ - yᵢ)² of every copy, (C,), and ∂L/∂pᵢ = 2 (pᵢ - yᵢ) / m, for (C, ...) of m elements a copy."""
+    residuals = predictions - targets
+    m = residuals[0].numel()
+    losses = torch.linalg.vecdot(residuals.flatten(1), residuals.flatten(1)).div_(m)
+    return losses, residuals.mul_(2 / m)
+
+
+def cross_entropies_derivative(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """L = -1/n Σ log softmax(zᵢ)[yᵢ] of every copy, (C,), and ∂L/∂zᵢ = (softmax(zᵢ) - onehot(yᵢ)) / n.
+
+    Logits are (C, n, classes), labels (C, n) integers.
+    """
+    log_probabilities = logits.log_softmax(-1)
+    n, where = labels.shape[1], labels[..., None]
+    losses = -log_probabilities.gather(-1, where).mean((1, 2))
+    gradient = log_probabilities.exp_()
+    gradient.scatter_add_(-1, where, gradient.new_full((), -1.0).expand(where.shape))
+    return losses, gradient.div_(n)
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """A B for every copy, (C, p, n), from (C, p, q) and (C, q, n), in the way that is fastest for their shapes."""
+    if b.shape[1] == 1:  # an outer product, for which BLAS is not made
+        return torch.mul(a, b, out=out)
+    if _is_shared(b):  # one product of the rows of all copies
+        torch.mm(a.flatten(0, 1), b[0], out=out.flatten(0, 1))
+        return out
+    return torch.bmm(a, b, out=out)
+
+
+def _is_shared(x: Tensor) -> bool:
+    """Whether all copies have the same data, in the memory of one."""
+    return x.stride(0) == 0
+
+
+def _buffer(old: Tensor, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """``old`` where its shape will do, else new memory."""
+    shape = shape or like.shape
+    return old if old.shape == shape else like.new_empty(shape)
+
+
+_MINUS_ONE = torch.tensor(-1.0)
