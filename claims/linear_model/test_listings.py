@@ -9,7 +9,7 @@ import torch
 from fitcore.data import normalise, thermometer_readings, train_validation_split
 from fitcore.gradients import averaged_chain_rule, mse
 from fitcore.models import linear
-from fitcore.testing import REFUTED, claim, override
+from fitcore.testing import REFUTED, claim, error_of, override
 from fitcore.training import autograd_step, manual_step, optimizer_step
 
 T_U, T_C = thermometer_readings()
@@ -65,13 +65,6 @@ def run(listing, n_epochs, plt):
     plt.xlabel("Temperature (°Fahrenheit)")
     plt.ylabel("Temperature (°Celsius)")
     plt.legend(["Prediction", "Observation"])
-
-
-def error_of(function, *arguments):
-    try:
-        function(*arguments)
-    except Exception as error:
-        return error
 
 
 @claim(
