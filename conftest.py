@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def _threads() -> None:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers() -> Iterator[None]:
+    """Let ensembles use the cores that this process has to itself, a thread a core."""
+    import joblib  # noqa: PLC0415
+
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with joblib.parallel_config(backend="threading", n_jobs=max(1, (os.cpu_count() or 1) // processes)):
+        yield
 
 
 @pytest.fixture(scope="session")

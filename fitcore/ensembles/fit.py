@@ -62,6 +62,7 @@ class _Recipe:
     max_norm: float | None
     early_stopping: EarlyStopping | None
     validate_every: int
+    draws: bool
 
     def of(self, copies: slice) -> "_Recipe":
         return replace(self, l1=self.l1[copies], l2=self.l2[copies])
@@ -144,6 +145,7 @@ def fit(
         max_norm=max_norm,
         early_stopping=early_stopping,
         validate_every=validate_every,
+        draws=_draws(ensemble, training[0]),
     )
     n = training[0].shape[1]
     slices = chunks(ensemble, training[0], min(batch_size or n, n), chunk_size)
@@ -256,7 +258,7 @@ def _trained(
     ensemble: Ensemble, training: Data, validation: Data | None, recipe: _Recipe
 ) -> tuple[Ensemble, LearningCurves]:
     run = _Run(ensemble, training, validation, recipe)
-    if not run.gradients.draws_globally:
+    if run.gradients.draws_alone or not recipe.draws:
         return ensemble, run.curves()
     with _GLOBAL_GENERATOR, seeded(ensemble.seeds[0]):
         return ensemble, run.curves()
@@ -286,6 +288,16 @@ def _one_a_copy(ensemble: Ensemble, weight: float | Tensor, name: str) -> Tensor
             f"{name} must be one number or one for each of the {len(ensemble)} copies, got shape {tuple(weights.shape)}"
         )
     return weights.expand(len(ensemble))
+
+
+def _draws(ensemble: Ensemble, inputs: Tensor) -> bool:
+    """Whether training draws random numbers: not every layer that does can be told by its type."""
+    on_gpu = inputs.is_cuda
+    state = torch.cuda.get_rng_state if on_gpu else torch.get_rng_state
+    with torch.random.fork_rng([inputs.device] if on_gpu else []), torch.no_grad():
+        before = state()
+        ensemble[:1].train()(inputs[:1, :2])
+        return not torch.equal(before, state())
 
 
 def _of(data: Data, copies: slice) -> Data:

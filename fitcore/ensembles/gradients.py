@@ -32,9 +32,6 @@ class Gradients(Protocol):
     draws_alone: bool
     """Whether it draws masks or noise from a generator of its own."""
 
-    draws_globally: bool
-    """Whether it draws them from torch's global one, which all threads share."""
-
     def arrange(self, inputs: Tensor, targets: Tensor) -> Data:
         """The data laid out in memory as the other two methods want them."""
 
@@ -56,17 +53,16 @@ def gradients_of(ensemble: Ensemble, loss: Loss, inputs: Tensor) -> Gradients:
     layers = layers_of(ensemble.module_like, parameters, gradients, generator)
     flattens = isinstance(next(ensemble.module_like.children(), None), nn.Flatten)
     if not layers or (inputs.ndim != 3 and not flattens):
-        return _ByAutograd(ensemble, loss, inputs)
+        return _ByAutograd(ensemble, loss)
     return _ByHand(layers, loss)
 
 
 class _ByAutograd:
     """Any module."""
 
-    def __init__(self, ensemble: Ensemble, loss: Loss, inputs: Tensor) -> None:
+    def __init__(self, ensemble: Ensemble, loss: Loss) -> None:
         self._ensemble, self._loss = ensemble, loss
         self.draws_alone = False
-        self.draws_globally = _draws(ensemble, inputs)
 
     def arrange(self, inputs: Tensor, targets: Tensor) -> Data:
         if len(self._ensemble) == 1 and inputs.ndim == 5 and not inputs.is_cuda:  # images, to a module by itself
@@ -94,7 +90,6 @@ class _ByHand:
     def __init__(self, layers: list[Layer], loss: Loss) -> None:
         self._layers, self._loss = layers, loss
         self.draws_alone = any(isinstance(layer, Dropout | Noise) for layer in layers)
-        self.draws_globally = False
         self._derivative = _DERIVATIVES.get(loss) or _derivative_by_autograd(loss)
 
     def arrange(self, inputs: Tensor, targets: Tensor) -> Data:
@@ -119,16 +114,6 @@ class _ByHand:
             if not isinstance(layer, Dropout | Noise):
                 inputs = layer.forward(inputs)
         return self._loss(inputs.mT, targets)
-
-
-def _draws(ensemble: Ensemble, inputs: Tensor) -> bool:
-    """Whether training draws random numbers: not every layer that does can be told by its type."""
-    device = inputs.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        state = torch.cuda.get_rng_state if device.type == "cuda" else torch.get_rng_state
-        before = state()
-        ensemble[:1].train()(inputs[:1])
-        return not torch.equal(before, state())
 
 
 def _derivative_by_autograd(loss: Loss) -> Callable[[Tensor, Tensor], Data]:

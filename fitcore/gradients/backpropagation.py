@@ -38,15 +38,15 @@ class Affine:
         self.weight, self.bias = weight, bias
         self.weight_gradient, self.bias_gradient = weight_gradient, bias_gradient
         self.first = first
-        self._output = self._input_gradient = torch.empty(0)
+        self._outputs, self._input_gradients = _Buffers(), _Buffers()
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
-        self._output = _buffer(self._output, x, (len(x), self.weight.shape[1], x.shape[2]))
+        output = self._outputs.shaped((len(x), self.weight.shape[1], x.shape[2]), x)
         if self.bias is not None and x.shape[1] > 1 and not _is_shared(x):
-            return torch.baddbmm(self.bias[..., None], self.weight, x, out=self._output)
-        _product(self.weight, x, self._output)
-        return self._output if self.bias is None else self._output.add_(self.bias[..., None])
+            return torch.baddbmm(self.bias[..., None], self.weight, x, out=output)
+        _product(self.weight, x, output)
+        return output if self.bias is None else output.add_(self.bias[..., None])
 
     def backward(self, g: Tensor) -> Tensor:
         if _is_shared(self.x):
@@ -57,8 +57,7 @@ class Affine:
             torch.sum(g, 2, out=self.bias_gradient)
         if self.first:
             return g
-        self._input_gradient = _buffer(self._input_gradient, self.x)
-        return _product(self.weight.mT, g, self._input_gradient)
+        return _product(self.weight.mT, g, self._input_gradients.shaped(self.x.shape, g))
 
 
 class Tanh:
@@ -99,14 +98,14 @@ class Dropout:
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
         self.p, self.generator = p, generator
-        self._scaled_mask = self._output = torch.empty(0)
+        self._scaled_masks, self._outputs = _Buffers(), _Buffers()
 
     def forward(self, x: Tensor) -> Tensor:
-        self._scaled_mask, self._output = _buffer(self._scaled_mask, x), _buffer(self._output, x)
+        self._scaled_mask = self._scaled_masks.shaped(x.shape, x)
         self._scaled_mask.bernoulli_(1 - self.p, generator=self.generator)
         if self.p < 1:  # else all is dropped, and 0 stays 0
             self._scaled_mask.div_(1 - self.p)
-        return torch.mul(x, self._scaled_mask, out=self._output)
+        return torch.mul(x, self._scaled_mask, out=self._outputs.shaped(x.shape, x))
 
     def backward(self, g: Tensor) -> Tensor:
         return g.mul_(self._scaled_mask)
@@ -117,11 +116,10 @@ class Noise:
 
     def __init__(self, std: float, generator: torch.Generator) -> None:
         self.std, self.generator = std, generator
-        self._output = torch.empty(0)
+        self._outputs = _Buffers()
 
     def forward(self, x: Tensor) -> Tensor:
-        self._output = _buffer(self._output, x)
-        return self._output.normal_(std=self.std, generator=self.generator).add_(x)
+        return self._outputs.shaped(x.shape, x).normal_(std=self.std, generator=self.generator).add_(x)
 
     def backward(self, g: Tensor) -> Tensor:
         return g
@@ -213,10 +211,21 @@ def _is_shared(x: Tensor) -> bool:
     return x.stride(0) == 0
 
 
-def _buffer(old: Tensor, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """``old`` where its shape will do, else new memory."""
-    shape = shape or like.shape
-    return old if old.shape == shape else like.new_empty(shape)
+class _Buffers:
+    """Memory that is kept for every shape that was asked for.
+
+    None is given back, so that neither validation nor a last, smaller batch has it made anew in every epoch, and that a
+    CUDA graph finds all where it was.
+    """
+
+    def __init__(self) -> None:
+        self._of_shape: dict[tuple[int, ...], Tensor] = {}
+
+    def shaped(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """The buffer of this shape, with the dtype and on the device of ``like``; what it held is overwritten."""
+        if shape not in self._of_shape:
+            self._of_shape[shape] = like.new_empty(shape)
+        return self._of_shape[shape]
 
 
 _MINUS_ONE = torch.tensor(-1.0)

@@ -562,7 +562,8 @@ def test_spread_keeps_the_order_and_gives_every_worker_one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert spread(lambda i: (i, torch.get_num_threads()), [(i,) for i in range(3)]) == [(0, 2), (1, 2), (2, 2)]
+        with joblib.parallel_config(n_jobs=1):
+            assert spread(lambda i: (i, torch.get_num_threads()), [(i,) for i in range(3)]) == [(0, 2), (1, 2), (2, 2)]
         with joblib.parallel_config(backend="threading", n_jobs=2):
             assert spread(lambda i: (i, torch.get_num_threads()), [(i,) for i in range(3)]) == [(0, 1), (1, 1), (2, 1)]
         assert torch.get_num_threads() == 2
