@@ -55,25 +55,27 @@ class ResidualPolynomials:
             raise ValueError(f"steps must stay within the {sum(updates)} updates of the schedule, got {last}")
 
         matrices = torch.broadcast_tensors(*(_matrix(curvatures, rate, momentum, nesterov) for rate in rates))
-        self._factors: list[tuple[Tensor, Tensor]] = []
-        begin, size, state, places = 0, 0, _unit_vector(matrices[0]), []
+        self._factors: list[tuple[Tensor, Tensor, Tensor]] = []
+        begin, state = 0, _unit_vector(matrices[0])
         remaining, order = times.long().sort()
         for matrix, count in zip(matrices, updates, strict=True):
             inside, remaining = remaining.tensor_split([int((remaining <= begin + count).sum())])
             if len(inside):
-                giants, babies, place = _factorise(matrix, state, inside - begin)
-                self._factors.append((giants, babies))
-                places.append(size + place)
-                size += giants.shape[1] * babies.shape[1]
+                self._factors.append(_factorise(matrix, state, inside - begin))
             if len(remaining) == 0:
                 break
             state, begin = _advance(matrix, state, count), begin + count
-        self._places = torch.cat(places)[order.argsort()]
+        self._order = order.argsort()
 
     def values(self) -> Tensor:
         """a_t(λ), shape (..., T, p)."""
-        grids = [torch.einsum("kq...,kr...->qr...", giants, babies).flatten(0, 1) for giants, babies in self._factors]
-        return torch.cat(grids).index_select(0, self._places).movedim(0, -2)
+        values = [
+            (giants.index_select(1, places // babies.shape[1]) * babies.index_select(1, places % babies.shape[1])).sum(
+                0
+            )
+            for giants, babies, places in self._factors
+        ]
+        return torch.cat(values).index_select(0, self._order).movedim(0, -2)
 
     def energies(self, weights: Tensor) -> Tensor:
         """Σ weights a_t(λ)² over λ, shape (..., T), inf where it leaves float64.
@@ -82,17 +84,19 @@ class ResidualPolynomials:
             weights: finite and none negative, shape (..., p).
         """
         # (g₀b₀ + g₁b₁)² = g₀² b₀² + 2g₀g₁ b₀b₁ + g₁² b₁², so these terms and λ are summed by one matrix product.
-        grids = [
+        energies = [
             torch.einsum(
                 "...p,q...p,r...p->...qr",
                 torch.cat([weights, 2 * weights, weights], dim=-1),
                 torch.cat([g0 * g0, g0 * g1, g1 * g1], dim=-1),
                 torch.cat([b0 * b0, b0 * b1, b1 * b1], dim=-1),
-            ).flatten(-2)
-            for (g0, g1), (b0, b1) in self._factors
+            )
+            .flatten(-2)
+            .index_select(-1, places)
+            for (g0, g1), (b0, b1), places in self._factors
         ]
-        energies = torch.cat(grids, dim=-1).index_select(-1, self._places)
-        return energies.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=torch.inf).clamp_(min=0)
+        ordered = torch.cat(energies, dim=-1).index_select(-1, self._order)
+        return ordered.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=torch.inf).clamp_(min=0)
 
 
 def _matrix(curvatures: Tensor, lr: float | Tensor, momentum: float | Tensor, nesterov: bool) -> Tensor:
