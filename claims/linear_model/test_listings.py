@@ -45,15 +45,6 @@ def split_listing(x, y):
     return optimizer_listing(x[training], y[training])
 
 
-@pytest.fixture
-def pyplot():
-    from matplotlib import pyplot  # noqa: PLC0415
-
-    pyplot.switch_backend("agg")
-    yield pyplot
-    pyplot.close("all")
-
-
 def run(listing, n_epochs, plt):
     """Train, print and plot as the listings do."""
     step = listing(T_UN, T_C)

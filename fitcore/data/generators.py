@@ -34,7 +34,12 @@ def cubic_plus_sine(n: int = 200, noise: float = 0.2, sets: tuple[int, ...] = ()
     """
     _check(n, noise)
     x = 10 * torch.rand(*sets, n, 1) - 5
-    return x, 0.5 * x**3 - 2 * x**2 + x + 2 * torch.sin(2 * x) + noise * torch.randn(x.shape)
+    return x, cubic_plus_sine_law(x) + noise * torch.randn(x.shape)
+
+
+def cubic_plus_sine_law(x: Tensor) -> Tensor:
+    """0.5x³ - 2x² + x + 2 sin(2x), shaped like x: what `cubic_plus_sine` adds its noise to."""
+    return 0.5 * x**3 - 2 * x**2 + x + 2 * torch.sin(2 * x)
 
 
 def _check(samples: int, noise: float) -> None:

@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def example(project: Project) -> Project:
-    (statement,), (test,) = blocks("toml"), blocks("python")
+    (statement,), (test, _) = blocks("toml"), blocks("python")
     project.catalogue('[document]\nkey = "linear-model"\ntitle = "A document"\n' + statement)
     project.pytester.makepyfile(test_example=test)
     return project
@@ -32,6 +32,12 @@ def test_the_example_claim_holds_and_its_control_is_detected(example: Project) -
     (claim,) = example.report()["claims"]
     assert (claim["verdict"], claim["outcome"]) == ("holds", "confirmed")
     assert [control["detected"] for control in claim["controls"]] == [True]
+
+
+def test_the_example_of_an_ensemble_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    _, example = blocks("python")
+    exec(example.replace("epochs=500", "epochs=5"), {})
+    assert capsys.readouterr().out.startswith("tensor(")
 
 
 def test_the_folders_that_the_readme_names_exist() -> None:
