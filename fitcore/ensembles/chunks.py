@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 WORKING_SET = 8_000_000
 """Bytes that a chunk may need in a step: about what a core's share of the caches holds."""
 
-WORTH_DIVIDING = 1_000_000
+WORTH_DIVIDING = 2_500_000
 """Bytes of a step from which on there are at least two chunks, for two workers. Below, calls cost more than work."""
 
 

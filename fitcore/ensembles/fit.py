@@ -222,7 +222,7 @@ class _Run:
         losses = flat.new_full((planned, copies), torch.nan)
         validation_losses = losses.clone()
         epochs = torch.full((copies,), planned, device=flat.device)
-        best, best_epochs = self.ensemble[:], torch.zeros_like(epochs)
+        best, best_epochs = self.ensemble[:] if self.stopping else self.ensemble, torch.zeros_like(epochs)
         for epoch in range(planned):
             losses[epoch] = self.epoch()
             validate = (epoch + 1) % self.recipe.validate_every == 0

@@ -1,5 +1,6 @@
 """Measures of what was learned."""
 
+from fitcore.evaluation.bias_variance import BiasVariance, bias_variance
 from fitcore.evaluation.smoothness import total_curvature
 
-__all__ = ["total_curvature"]
+__all__ = ["BiasVariance", "bias_variance", "total_curvature"]

@@ -1,0 +1,63 @@
+"""Speed: contenders timed side by side, and what they achieve held against what the machine can do."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def least_seconds(contenders: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Least time of a call of each contender, of ``rounds`` in which they take turns, after one to warm up.
+
+    What else the machine does only ever adds to a time, and to all that take turns alike: so the least is the best
+    estimate, and ratios of them are fair.
+
+    Raises:
+        ValueError: rounds is below 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    timings = [{name: _seconds(run) for name, run in contenders.items()} for _ in range(rounds + 1)]
+    return {name: min(timing[name] for timing in timings[1:]) for name in contenders}
+
+
+def matmul_rate(size: int = 1024, rounds: int = 5) -> float:
+    """Floating-point operations a second of the product of two float32 matrices, ``size`` by ``size``.
+
+    It is what the machine's matrix products reach at best, with as many threads as torch now uses.
+    """
+    a, b = torch.ones(size, size), torch.ones(size, size)
+    return 2 * size**3 / least_seconds({"product": lambda: a @ b}, rounds)["product"]
+
+
+def training_flops(module: nn.Module, inputs: Tensor) -> int:
+    """Floating-point operations of the matrix products and convolutions in one forward and backward pass.
+
+    As ``torch.utils.flop_counter`` counts them: a multiplication and an addition are two.
+    """
+    with FlopCounterMode(display=False) as counter:
+        module(inputs).sum().backward()
+    return counter.get_total_flops()
+
+
+@contextmanager
+def intra_op_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads within an operation, for one block.
+
+    See https://docs.pytorch.org/docs/stable/notes/cpu_threading_torchscript_inference.html
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start

@@ -1,0 +1,43 @@
+"""The clocks of the throughput claims."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from fitcore.evaluation.throughput import intra_op_threads, least_seconds, matmul_rate, training_flops
+
+
+def test_contenders_take_turns_and_the_least_time_counts():
+    turns = []
+    pauses = iter([0.05, 0.03, 0.01, 0.03])
+
+    def slow():
+        turns.append("slow")
+        time.sleep(next(pauses))
+
+    seconds = least_seconds({"slow": slow, "fast": lambda: turns.append("fast")}, rounds=3)
+    assert turns == ["slow", "fast"] * 4
+    assert seconds["fast"] < 0.01 <= seconds["slow"]
+
+
+def test_rounds_below_one_are_refused():
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        least_seconds({}, rounds=0)
+
+
+def test_the_matmul_rate_is_that_of_a_product():
+    assert 1e8 < matmul_rate(size=256, rounds=1) < 1e15
+
+
+def test_flops_are_those_of_the_layers():
+    linear = nn.Linear(3, 5)
+    assert training_flops(linear, torch.ones(7, 3)) == 2 * (2 * 7 * 3 * 5)  # forward, and the weight's gradient
+
+
+def test_threads_are_set_for_one_block():
+    before = torch.get_num_threads()
+    with intra_op_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
