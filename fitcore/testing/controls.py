@@ -61,7 +61,9 @@ class Override:
         if not self.arguments:
             yield f"control {self.name!r} overrides no argument"
         known = inspect.signature(_innermost(test)).parameters
-        for argument in self.arguments:
+        for argument, value in self.arguments.items():
+            if type(value).__module__.startswith("hypothesis."):
+                yield f"control {self.name!r} overrides {argument!r} with a strategy; it takes a value"
             if argument not in known:
                 yield f"control {self.name!r} overrides {argument!r}, which is no argument of {test.__name__}"
 
@@ -90,7 +92,8 @@ def replace(target: str, by: Any, name: str | None = None) -> Replace:
 def override(name: str, **arguments: Any) -> Override:
     """Control: rerun the test with other values for its parameters, defaulted or Hypothesis-drawn arguments.
 
-    Hypothesis refuses ``@given`` on a test with defaulted arguments: there, draw the setting from ``st.just(...)``.
+    Hypothesis refuses ``@given`` on a test with defaulted arguments: there, draw the setting from ``st.just(...)``. The
+    control gives the value itself, ``override("halved", share=0.5)``, which then stands for what every example drew.
     """
     return Override(name, arguments)
 

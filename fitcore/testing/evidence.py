@@ -20,19 +20,21 @@ MOST_SERIES = 100
 class Evidence:
     """Recorder of the running claim's evidence: what pytest hands out as the fixture ``evidence``.
 
-    Every value must be a finite number (tensors and arrays are taken as they are). Under a control nothing is kept.
-    Recording twice under one name appends observations, and replaces anything else: so a Hypothesis property leaves
-    the observations of all its examples.
+    Every value must be a finite number (tensors and arrays are taken as they are). Under a control nothing is kept, nor
+    looked at: what a claim would show may be infinite there. Recording twice under one name appends observations, and
+    replaces anything else: so a Hypothesis property leaves the observations of all its examples.
     """
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
         self._observed: dict[str, list[float]] = {}
+        self._keeping = True
 
-    def clear(self) -> None:
-        """Forget everything, before the next test."""
+    def begin(self, keep: bool) -> None:
+        """Forget everything, before the next test, whose evidence is to be kept unless it runs under a control."""
         self._records.clear()
         self._observed.clear()
+        self._keeping = keep
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -41,6 +43,8 @@ class Evidence:
 
     def observe(self, name: str, values: Any, unit: str | None = None, limit: float | None = None) -> None:
         """Record one value a trial (or a single one), and the limit they are held against."""
+        if not self._keeping:
+            return
         observed = self._observed.setdefault(name, [])
         observed.extend(_numbers(name, values).ravel().tolist())
         if not observed:
@@ -62,6 +66,8 @@ class Evidence:
         self, name: str, samples: Mapping[str, Any], unit: str | None = None, limit: float | None = None
     ) -> None:
         """Record labelled samples of one quantity, to be shown side by side, and the limit they are held against."""
+        if not self._keeping:
+            return
         values = {str(label): _numbers(f"{name}: {label}", sample).ravel() for label, sample in samples.items()}
         if not values or not all(sample.size for sample in values.values()):
             raise ClaimError(f"evidence {name!r} has no values")
@@ -78,6 +84,8 @@ class Evidence:
 
     def curve(self, name: str, x: Any, series: Mapping[str, Any], x_label: str | None = None) -> None:
         """Record labelled series over a common ``x`` (n,), thinned to 500 points with every series' extremes kept."""
+        if not self._keeping:
+            return
         abscissa = _numbers(name, x)
         ordinates = {str(label): _numbers(f"{name}: {label}", values) for label, values in series.items()}
         if not ordinates or abscissa.ndim != 1 or not abscissa.size:
@@ -99,13 +107,15 @@ class Evidence:
             digit that the document prints.
 
         """
+        if not self._keeping:
+            return _reproduces(_array(name, reported), _array(name, measured), tolerance)
         report, measurement = _numbers(name, reported), _numbers(name, measured)
         if report.shape != measurement.shape:
             raise ClaimError(
                 f"evidence {name!r}: reported {report.shape} and measured {measurement.shape} differ in shape"
             )
         allowed = _number(f"{name}: tolerance", tolerance)
-        reproduced = bool(np.all(np.abs(measurement - report) <= allowed))
+        reproduced = _reproduces(report, measurement, allowed)
         self._keep(
             type="figure",
             name=name,
@@ -118,6 +128,8 @@ class Evidence:
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record rows of one set of columns; a cell is a string, a boolean or a finite number."""
+        if not self._keeping:
+            return
         if not rows:
             raise ClaimError(f"evidence {name!r} has no rows")
         columns = list(rows[0])
@@ -128,6 +140,8 @@ class Evidence:
 
     def image(self, name: str, array: Any) -> None:
         """Record a picture: (height, width) grey values or (height, width, 3) colours, uint8 or floats in [0, 1]."""
+        if not self._keeping:
+            return
         from matplotlib.image import imsave
 
         pixels = _array(name, array)
@@ -159,6 +173,10 @@ class Evidence:
 
     def _keep(self, **record: Any) -> None:
         self._records[record["type"], record["name"]] = record
+
+
+def _reproduces(reported: NDArray[Any], measured: NDArray[Any], tolerance: float) -> bool:
+    return reported.shape == measured.shape and bool(np.all(np.abs(measured - reported) <= tolerance))
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:

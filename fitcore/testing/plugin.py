@@ -165,7 +165,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     from fitcore.seeding import seeded
 
     recorders = _recorders(item.config)
-    recorders.evidence.clear()
+    recorders.evidence.begin(keep=claim_item.control is None)
     recorders.trials.begin(claim_item.key, claim_item.claim.trials)
     with _mistakes_told(claim_item), seeded(_seed(item.config, f"setup of {claim_item.key}")):
         return (yield)

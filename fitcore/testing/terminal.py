@@ -82,4 +82,4 @@ def _thin_margins(report: Report) -> Iterator[str]:
     for test in (test for claim in report["claims"] for test in claim["tests"]):
         for record in test["evidence"]:
             if record["type"] == "decision" and (risk := record["fresh_seed_failure"] or 0.0) > FLAKE:
-                yield f"THIN MARGIN {test['nodeid']}: {record['name']}: fails on fresh seeds with p = {risk:.0e}"
+                yield f"THIN MARGIN {test['nodeid']}: {record['name']}: fails on fresh seeds with p = {risk:.1e}"

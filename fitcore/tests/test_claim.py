@@ -41,6 +41,10 @@ MISTAKES = {
         '"doc/a", controls=[override("off", y=0)]',
         "control 'off' overrides 'y', which is no argument of test_a",
     ),
+    "an override by a strategy": (
+        '"doc/a", controls=[override("off", x=__import__("hypothesis").strategies.just(0))]',
+        "control 'off' overrides 'x' with a strategy; it takes a value",
+    ),
     "two controls of one name": (
         '"doc/a", controls=[override("off", x=0), override("off", x=-1)]',
         "has two controls named 'off'",

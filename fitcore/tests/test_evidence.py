@@ -185,8 +185,21 @@ def test_all_but_observations_are_replaced_under_the_same_name(evidence):
     assert [record.get("series") for record in evidence.records] == [{"a": [2.0]}, None]
 
 
-def test_nothing_is_left_after_clearing(evidence):
+def test_nothing_is_left_for_the_next_test(evidence):
     evidence.observe("x", 1)
-    evidence.clear()
+    evidence.begin(keep=True)
     evidence.observe("x", 2)
     assert evidence.records[0]["values"] == [2]
+
+
+def test_what_is_not_to_be_kept_is_not_looked_at_either(evidence):
+    evidence.begin(keep=False)
+    evidence.observe("x", np.nan)
+    evidence.curve("x", [1], {"a": [1, 2]})
+    evidence.compare("x", {})
+    evidence.table("x", [])
+    evidence.image("x", [np.inf])
+    assert not evidence.figure("w", reported=[1, 2], measured=[1], tolerance=0)
+    assert not evidence.figure("w", reported=1, measured=np.nan, tolerance=1)
+    assert evidence.figure("w", reported=1, measured=1.5, tolerance=1)
+    assert evidence.records == []
