@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import pkgutil
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +36,13 @@ class Replace:
     patches = True
 
     def problems(self, test: Callable[..., object]) -> Iterator[str]:
-        """Say whether the target doesn't exist, or refuses to be patched."""
+        """Say whether the target doesn't exist, refuses to be patched, or would not be as before after it."""
         try:
+            owner, _, attribute = self.target.rpartition(".")
+            if owner and _is_inherited_slot(pkgutil.resolve_name(owner), attribute):
+                # Python would leave the class a sequence, say, once a __getitem__ has been set and deleted.
+                yield f"control target {self.target!r} can't be restored: override the operation instead"
+                return
             with patch(self.target, self.by):
                 pass
         except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -112,6 +119,13 @@ def failed_by_assertion(error: BaseException | None) -> bool:
         return all(map(failed_by_assertion, error.exceptions))
     saw_nothing = isinstance(error, pytest.fail.Exception) and str(error).startswith(("DID NOT RAISE", "DID NOT WARN"))
     return isinstance(error, AssertionError) or saw_nothing
+
+
+def _is_inherited_slot(owner: object, attribute: str) -> bool:
+    """Whether it is a special method that a class inherits from one written in C, as a slot of the type."""
+    if not isinstance(owner, type) or attribute in vars(owner):
+        return False
+    return isinstance(inspect.getattr_static(owner, attribute), types.WrapperDescriptorType)
 
 
 def _innermost(test: Callable[..., object]) -> Callable[..., object]:

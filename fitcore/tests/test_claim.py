@@ -41,6 +41,10 @@ MISTAKES = {
         '"doc/a", controls=[override("off", y=0)]',
         "control 'off' overrides 'y', which is no argument of test_a",
     ),
+    "a replacement that cannot be undone": (
+        '"doc/a", controls=[replace("collections.OrderedDict.__len__", len)]',
+        "control target 'collections.OrderedDict.__len__' can't be restored: override the operation instead",
+    ),
     "an override by a strategy": (
         '"doc/a", controls=[override("off", x=__import__("hypothesis").strategies.just(0))]',
         "control 'off' overrides 'x' with a strategy; it takes a value",
