@@ -141,7 +141,7 @@ class ClaimRecord(TypedDict):
 
 
 class DocumentRecord(TypedDict):
-    """A teaching document; ``statements`` counts those in its catalogue."""
+    """A document; ``statements`` counts those in its catalogue."""
 
     key: str
     title: str
