@@ -11,9 +11,9 @@ from hypothesis import settings
 # Most objects here are modules that stay: to search them for garbage at every turn took a tenth of the time.
 gc.set_threshold(100_000, 50, 1000)
 
-# On a shared machine a slow example says nothing, and twenty-five of them decide what these properties say. Which they are
-# follows from --base-seed alone: also under CI, where Hypothesis by itself would draw the same in every run, and also
-# where an earlier run failed, whose examples it would otherwise keep.
+# On a shared machine a slow example says nothing, and twenty-five of them decide what these properties say. Which they
+# are follows from --base-seed alone: also under CI, where Hypothesis by itself would draw the same in every run, and
+# after a failure, whose examples it would otherwise keep.
 settings.register_profile("fitcore", deadline=None, max_examples=25, derandomize=False, database=None)
 settings.load_profile("fitcore")
 
