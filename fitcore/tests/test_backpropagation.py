@@ -226,7 +226,6 @@ TIED = nn.Linear(2, 2)
         [TIED, nn.Tanh(), TIED],
         [nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))],
     ],
-    ids=str,
 )
 def test_networks_with_other_layers_are_left_to_autograd(modules):
     assert layers(*modules) is None

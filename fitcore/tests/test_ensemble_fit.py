@@ -614,7 +614,6 @@ def test_plateaus_of_optimizers_whose_step_is_not_proportional_are_refused(optim
         ({"loss": nn.functional.mse_loss}, r"loss must return one number a copy, \(S,\), got \(\) for one copy"),
         ({"validation": data(copies=2)}, r"validation inputs and targets must have a first dimension of the 3 copies"),
     ],
-    ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(settings, says):
     ensemble = Ensemble(network, SEEDS)
