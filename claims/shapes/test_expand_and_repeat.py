@@ -106,14 +106,10 @@ def add_to_a_row(tensor, row):
     tensor[row].add_(1)
 
 
-def fill(tensor, row):
-    tensor[:] = MARK
-
-
 BACK_AND_FORTH = (
-    "Writes to one element or one row, and of one value to all, change the original and so every row. But a whole "
-    "expanded tensor refuses add_, mul_, copy_ and e[:] = matrix with a RuntimeError, since several of its elements "
-    "are one in memory; write to the original instead, or to a clone."
+    "Writes to one element or one row change the original and so every row. But a whole expanded tensor refuses add_, "
+    "mul_, copy_ and e[:] = matrix with a RuntimeError, since several of its elements are one in memory; write to the "
+    "original instead, or to a clone. Whether e[:] = 5 is refused depends on the version: by torch 2.11, not by 2.15."
 )
 
 
@@ -123,7 +119,7 @@ BACK_AND_FORTH = (
     finding=BACK_AND_FORTH,
     controls=[override("a copy", expand=copied)],
 )
-@pytest.mark.parametrize("write", [write_one_element, write_a_row, add_to_a_row, fill])
+@pytest.mark.parametrize("write", [write_one_element, write_a_row, add_to_a_row])
 @given(x=rows, count=several, data=st.data(), expand=st.just(torch.Tensor.expand))
 def test_a_write_to_one_row_of_an_expanded_tensor_changes_the_original(write, x, count, data, expand):
     expanded, written = expand(x, (count, -1)), x.clone()
