@@ -132,8 +132,11 @@ def test_tracked_updates_lengthen_the_graph(start, update, evidence):
 def test_backward_goes_through_tracked_updates(start, epochs, update):
     path, _ = descend(start, update, epochs)
     w, b = path[-1].unbind()
-    mse(X * w + b, Y).backward()
+    loss = mse(X * w + b, Y)
+    (at_the_current,) = torch.autograd.grad(loss, path[-1], retain_graph=True)
+    loss.backward()
     assert path[0].grad is not None
+    assert torch.equal(path[0].grad, at_the_current)
     assert_in_place_update_raises(start)
 
 

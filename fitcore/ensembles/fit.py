@@ -1,4 +1,4 @@
-"""Training of all copies of an ensemble at once."""
+"""The training loop of an ensemble, and the learning curves that it leaves."""
 
 from collections.abc import Callable
 from copy import deepcopy
