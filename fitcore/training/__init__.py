@@ -1,6 +1,8 @@
-"""Training: one loop, and the ways of writing one update."""
+"""Training: the loop of a module, and the descent of a handful of parameters with the ways of writing one update."""
 
+from fitcore.training.descent import Descent
 from fitcore.training.early_stopping import EarlyStopping
+from fitcore.training.fit import fit
 from fitcore.training.history import History
 from fitcore.training.loop import train
 from fitcore.training.steps import (
@@ -13,11 +15,13 @@ from fitcore.training.steps import (
 )
 
 __all__ = [
+    "Descent",
     "EarlyStopping",
     "History",
     "Step",
     "autograd_step",
     "descend_in_place",
+    "fit",
     "manual_step",
     "optimizer_step",
     "train",

@@ -50,3 +50,12 @@ class EarlyStopping:
         self._waited = torch.where(self.improved, 0, self._waited + 1)
         self.stopped = self.stopped | (self._waited >= self.patience)
         return self.stopped
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What has been seen so far, for a checkpoint."""
+        return {"best": self.best, "improved": self.improved, "stopped": self.stopped, "waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.best, self.improved, self.stopped = state["best"], state["improved"], state["stopped"]
+        self._waited = state["waited"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fitcore.training.history import History
+from fitcore.training.descent import Descent
 from fitcore.training.steps import Step
 
 
@@ -14,7 +14,7 @@ def train(
     epochs: int,
     validation: Callable[[Tensor], Tensor] | None = None,
     stop_when_fixed: bool = False,
-) -> History:
+) -> Descent:
     """Call ``step`` once an epoch and record what it does. A second call continues where the step stands.
 
     Args:
@@ -39,7 +39,7 @@ def train(
         trajectory.append(step.params.detach().clone())
         if stop_when_fixed and torch.equal(trajectory[-1], trajectory[-2]):
             break
-    return History(
+    return Descent(
         losses=torch.stack(losses),
         validation_losses=torch.stack(validation_losses) if validation_losses else None,
         trajectory=torch.stack(trajectory),

@@ -11,7 +11,7 @@ from torch import Tensor
 from fitcore.data.celsius import thermometer_readings
 from fitcore.gradients.manual import averaged_chain_rule, mse
 from fitcore.models.linear import linear
-from fitcore.training.history import History
+from fitcore.training.descent import Descent
 from fitcore.training.loop import train
 from fitcore.training.steps import Step, autograd_step, manual_step, optimizer_step
 
@@ -21,20 +21,20 @@ def fit_by_hand(
     lr: float = 1e-2,
     epochs: int = 10_000,
     rule: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = averaged_chain_rule,
-) -> History:
+) -> Descent:
     """Fit w (scale · t_u) + b to t_c, with the gradient that ``rule(params, x, y)`` returns beside the loss."""
     t_u, t_c = thermometer_readings()
     x = scale * t_u
     return _fit(manual_step(lambda params: rule(params, x, t_c), torch.tensor([1.0, 0.0]), lr), epochs)
 
 
-def fit_with_autograd(scale: float = 0.1, lr: float = 1e-2, epochs: int = 10_000) -> History:
+def fit_with_autograd(scale: float = 0.1, lr: float = 1e-2, epochs: int = 10_000) -> Descent:
     """Fit w (scale · t_u) + b to t_c, with the gradient of autograd and the update in place."""
     params = torch.tensor([1.0, 0.0], requires_grad=True)
     return _fit(autograd_step(thermometer_loss(scale), params, lr), epochs)
 
 
-def fit_with_sgd(scale: float = 0.1, lr: float = 1e-2, epochs: int = 10_000) -> History:
+def fit_with_sgd(scale: float = 0.1, lr: float = 1e-2, epochs: int = 10_000) -> Descent:
     """Fit w (scale · t_u) + b to t_c with ``torch.optim.SGD``."""
     params = torch.tensor([1.0, 0.0], requires_grad=True)
     return _fit(optimizer_step(thermometer_loss(scale), params, torch.optim.SGD([params], lr=lr)), epochs)
@@ -51,5 +51,5 @@ def thermometer_loss(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> 
     return loss
 
 
-def _fit(step: Step, epochs: int) -> History:
+def _fit(step: Step, epochs: int) -> Descent:
     return train(step, epochs, stop_when_fixed=True)
