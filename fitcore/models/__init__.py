@@ -1,16 +1,27 @@
 """Models."""
 
-from fitcore.models.layers import GaussianNoise, Tanh
+from fitcore.models.cnn import CNN, CifarCNN
+from fitcore.models.initialisation import initialise_weights
+from fitcore.models.layers import GaussianNoise, NoisyLinear, Tanh
 from fitcore.models.linear import design_matrix, linear
 from fitcore.models.mlp import MLP
 from fitcore.models.polynomial import PolynomialModel, legendre_features, power_features
+from fitcore.models.recurrent import RecurrentModel
+from fitcore.models.residual import ResidualBlock, ResidualNetwork
 
 __all__ = [
+    "CNN",
     "MLP",
+    "CifarCNN",
     "GaussianNoise",
+    "NoisyLinear",
     "PolynomialModel",
+    "RecurrentModel",
+    "ResidualBlock",
+    "ResidualNetwork",
     "Tanh",
     "design_matrix",
+    "initialise_weights",
     "legendre_features",
     "linear",
     "power_features",

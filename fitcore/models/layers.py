@@ -1,7 +1,20 @@
 """Layers that torch does not have."""
 
+from collections import OrderedDict
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from fitcore.models.validation import require_positive
+
+
+class Stack(nn.Sequential):
+    """An ``nn.Sequential`` to derive from: a slice is a plain one, where torch would call the subclass to make it."""
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """Return the layer at ``index``, or the ``nn.Sequential`` of several."""
+        return nn.Sequential(OrderedDict(self._modules.items()))[index]
 
 
 class Tanh(nn.Module):
@@ -42,3 +55,48 @@ class GaussianNoise(nn.Module):
     def extra_repr(self) -> str:
         """What the module's repr shows."""
         return f"std={self.std}"
+
+
+class NoisyLinear(nn.Module):
+    """W (x + σ ε) + b in training, with ε standard normal and drawn anew in every call; W x + b in evaluation.
+
+    Row w_j of W makes of the noise one of standard deviation σ ‖w_j‖ in output j. W starts with normal entries of
+    standard deviation ``weight_std``, b with zeros.
+
+    Unlike the noisy layers of reinforcement learning, which learn how much noise to add to W, it moves the inputs.
+
+    Source: C. M. Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 7, 1995.
+
+    Attributes:
+        weight: W, (out_features, in_features).
+        bias: b, (out_features,).
+        noise_std: σ.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, noise_std: float = 0.1, *, weight_std: float = 0.01
+    ) -> None:
+        """Draw W from the global random state.
+
+        Raises:
+            ValueError: a size below 1, or a negative standard deviation.
+        """
+        super().__init__()
+        require_positive(in_features=in_features, out_features=out_features)
+        for name, std in {"noise_std": noise_std, "weight_std": weight_std}.items():
+            if std < 0:
+                raise ValueError(f"{name} must not be negative, got {std}")
+        self.weight = nn.Parameter(weight_std * torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.noise_std = noise_std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out_features) for ``x`` of shape (..., in_features), which stays as it is."""
+        if self.training and self.noise_std:
+            x = x + self.noise_std * torch.randn_like(x)
+        return nn.functional.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """What the module's repr shows."""
+        out_features, in_features = self.weight.shape
+        return f"in_features={in_features}, out_features={out_features}, noise_std={self.noise_std}"

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from fitcore.models import GaussianNoise
+from fitcore.models import GaussianNoise, NoisyLinear
 from fitcore.seeding import seeded
 
 
@@ -44,3 +46,46 @@ def test_a_negative_standard_deviation_is_refused():
 
 def test_its_repr_says_the_standard_deviation():
     assert repr(GaussianNoise(0.1)) == "GaussianNoise(std=0.1)"
+
+
+@given(in_features=st.integers(1, 5), out_features=st.integers(1, 5), batch=st.lists(st.integers(0, 3), max_size=2))
+def test_a_noisy_linear_layer_is_a_linear_one_in_evaluation_and_without_noise(in_features, out_features, batch):
+    layer = NoisyLinear(in_features, out_features, weight_std=1.0)
+    linear = torch.nn.Linear(in_features, out_features)
+    linear.load_state_dict(layer.state_dict())
+    x = torch.ones(*batch, in_features)
+    assert torch.equal(layer.eval()(x), linear(x))
+    layer.noise_std = 0.0
+    assert torch.equal(layer.train()(x), linear(x))
+
+
+def test_its_weights_start_small_and_its_biases_at_zero():
+    with seeded(0):
+        layer = NoisyLinear(200, 300)
+    assert_close(layer.weight.std().item(), 0.01, rtol=0.02, atol=0.0)
+    assert not layer.bias.any()
+    assert layer.bias.shape == (300,)
+
+
+def test_its_noise_is_on_the_inputs():
+    with seeded(0):
+        layer = NoisyLinear(3, 3, noise_std=2.0)
+        torch.nn.init.eye_(layer.weight)
+        noise = layer(torch.ones(20_000, 3)) - 1
+    assert_close(noise.std(0), torch.full((3,), 2.0), rtol=0.05, atol=0.0)
+
+
+@pytest.mark.parametrize("setting", [{"in_features": 0}, {"out_features": 0}], ids=str)
+def test_a_noisy_linear_layer_needs_features(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be at least 1, got 0"):
+        NoisyLinear(**{"in_features": 2, "out_features": 3, **setting})
+
+
+@pytest.mark.parametrize("name", ["noise_std", "weight_std"])
+def test_its_standard_deviations_must_not_be_negative(name):
+    with pytest.raises(ValueError, match=f"{name} must not be negative, got -0.5"):
+        NoisyLinear(2, 3, **{name: -0.5})
+
+
+def test_its_repr_says_the_sizes_and_the_noise():
+    assert repr(NoisyLinear(2, 3)) == "NoisyLinear(in_features=2, out_features=3, noise_std=0.1)"

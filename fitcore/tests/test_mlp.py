@@ -24,6 +24,15 @@ def test_the_activation_stands_between_layers_and_not_after_the_last():
     assert [type(layer) for layer in MLP([1, 2, 1], nn.ReLU)] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
+def test_hidden_layers_are_normalised_before_the_activation_and_dropped_from_after_it():
+    layers = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
+    assert [type(layer) for layer in MLP([1, 2, 3, 1], nn.ReLU, batch_norm=True, dropout=0.2)] == [
+        *layers * 2,
+        nn.Linear,
+    ]
+    assert [type(layer) for layer in MLP([1, 1], batch_norm=True, dropout=0.2)] == [nn.Linear]
+
+
 @pytest.mark.parametrize("widths", [[], [3], [1, 0, 1]])
 def test_widths_must_be_at_least_two_positive_integers(widths):
     with pytest.raises(ValueError, match="widths must be at least two positive integers, got"):
@@ -37,3 +46,11 @@ def test_tanh_and_its_gradient_are_those_of_torch_to_rounding(dtype, rounding):
     assert_close(ours, theirs, rtol=0, atol=rounding)
     (gradient,), (expected,) = (torch.autograd.grad(y.sum(), x) for y in (ours, theirs))
     assert_close(gradient, expected, rtol=0, atol=2 * rounding)
+
+
+def test_a_slice_is_a_plain_sequence_of_the_same_layers():
+    model = MLP([2, 5, 1])
+    part = model[:-1]
+    assert type(part) is nn.Sequential
+    assert list(part) == list(model)[:-1]
+    assert model[-1] is list(model)[-1]

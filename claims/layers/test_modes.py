@@ -1,0 +1,405 @@
+"""Section 5, the table of train() and eval(): what the mode changes, and what torch.no_grad() does instead."""
+
+from functools import partial
+from time import thread_time
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils import parameters_to_vector
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from fitcore.evaluation.memory import allocated_bytes
+from fitcore.evaluation.throughput import least_seconds
+from fitcore.models import CNN, MLP
+from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override, replace
+
+WIDTH = 4
+LAYERS = {
+    "Linear": partial(nn.Linear, WIDTH, WIDTH),
+    "ReLU": nn.ReLU,
+    "Dropout": nn.Dropout,
+    "BatchNorm1d": partial(nn.BatchNorm1d, WIDTH),
+    "LayerNorm": partial(nn.LayerNorm, WIDTH),
+    "AlphaDropout": nn.AlphaDropout,
+    "RReLU": nn.RReLU,
+}
+
+
+def in_sequence(some):
+    return nn.Sequential(*some)
+
+
+def behind_linear_and_dropout(part):
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout(), part)
+
+
+layers = st.sampled_from(list(LAYERS)).map(lambda name: LAYERS[name]())
+parts = st.recursive(layers, lambda part: st.lists(part, max_size=3).map(in_sequence), max_leaves=5)
+models = parts.map(behind_linear_and_dropout)
+
+
+def batch():
+    return torch.randn(8, WIDTH)
+
+
+def gradients(model):
+    return [parameter.grad for parameter in model.parameters()]
+
+
+train, initialise = nn.Module.train, nn.Module.__init__
+
+
+def switch_the_top_alone(module, mode=True):
+    module.training = mode
+    return module
+
+
+def freeze_in_evaluation(module, mode=True):
+    return train(module, mode).requires_grad_(mode)
+
+
+def stay_in_training(module, mode=True):
+    return module
+
+
+def born_in_evaluation(module, *arguments, **options):
+    initialise(module, *arguments, **options)
+    module.training = False
+
+
+def attributes(model):
+    """Everything that the module and its parts hold, but for the flag."""
+    return {
+        (name, key): value
+        for name, part in model.named_modules()
+        for key, value in vars(part).items()
+        if key != "training"
+    }
+
+
+def flags(model):
+    return {part.training for part in model.modules()}
+
+
+@claim(
+    "pytorch-notes/train-and-eval-only-flip-the-training-flag",
+    finding="Every attribute of every part is the same object as before, and parameters and buffers keep every bit.",
+    controls=[
+        replace("torch.nn.Module.train", switch_the_top_alone),
+        replace("torch.nn.Module.train", freeze_in_evaluation),
+    ],
+)
+@given(model=models)
+def test_modes_differ_in_the_flag_of_all_parts_and_in_nothing_else(model):
+    held, tensors = attributes(model), model.state_dict(keep_vars=True)
+    before = {name: (tensor.tolist(), tensor.requires_grad) for name, tensor in tensors.items()}
+    assert model.eval() is model
+    assert flags(model) == {False}
+    assert held.keys() == attributes(model).keys()
+    assert all(value is held[key] for key, value in attributes(model).items())
+    assert before == {name: (tensor.tolist(), tensor.requires_grad) for name, tensor in tensors.items()}
+    assert model.train() is model
+    assert flags(model) == {True}
+
+
+@claim(
+    "pytorch-notes/fresh-modules-start-in-train-mode",
+    finding="So do all its parts: train() changes nothing before the first eval().",
+    controls=[replace("torch.nn.Module.__init__", born_in_evaluation)],
+)
+@given(data=st.data())
+def test_a_new_module_is_in_training_mode(data):
+    model = data.draw(models)
+    assert flags(model) == {True}
+
+
+dropout = nn.functional.dropout
+
+
+def nothing_dropped(x, p=0.5, training=True, inplace=False):
+    return x.clone()
+
+
+def ignoring_the_mode(model):
+    """The weight decay of an ordinary optimizer."""
+    return 0.1
+
+
+def heeding_the_mode(model):
+    return 0.1 if model.training else 0.0
+
+
+@claim(
+    "pytorch-notes/train-mode-switches-on-all-regularisation",
+    verdict=CONDITIONAL,
+    finding="True of the layers that read the flag, dropout and batch normalisation among them. What stands outside of "
+    "the model doesn't see it: in eval() too, weight decay 0.1 at lr 0.1 shrinks weights of gradient zero by 1 %, "
+    "backward() fills the gradients, and step() moves the weights.",
+    controls=[
+        replace("torch.nn.functional.dropout", nothing_dropped),
+        override("a weight decay that heeds the mode", decay=heeding_the_mode),
+        replace("torch.nn.Module.train", freeze_in_evaluation),
+    ],
+    trials=20,
+)
+def test_train_switches_on_layers_and_not_what_stands_outside_the_model(trials, decay=ignoring_the_mode):
+    def outcome(seed, mode):
+        model, x = MLP([20, 50, 3], nn.ReLU, dropout=0.5).train(mode), torch.randn(8, 20)
+        weight = model[-1].weight
+        optimizer = torch.optim.SGD([weight], lr=0.1, weight_decay=decay(model))
+        weight.grad = torch.zeros_like(weight)
+        before = weight.detach().clone()
+        optimizer.step()
+        shrinkage = (weight / before).mean()
+        drops = not torch.equal(model(x), model(x))
+        learns = error_of(lambda: model(x).square().mean().backward()) is None and weight.grad.any()
+        return torch.tensor([drops, abs(shrinkage - 0.99) < 1e-6, learns])
+
+    in_training, in_evaluation = (trials.map(partial(outcome, mode=mode)) for mode in (True, False))
+    trials.always(in_training.all(1), name="train(): dropout, weight decay and gradients")
+    trials.always(~in_evaluation[:, 0], name="eval(): no dropout")
+    trials.always(in_evaluation[:, 1], name="eval(): weight decay")
+    trials.always(in_evaluation[:, 2], name="eval(): gradients")
+
+
+def evaluate(model):
+    return model.eval()
+
+
+def freeze(model):
+    return model.eval().requires_grad_(False)
+
+
+@claim(
+    "pytorch-notes/eval-mode-stops-learning",
+    verdict=REFUTED,
+    finding="backward() fills the gradients of all parameters in eval mode, and SGD moves each by lr times its "
+    "gradient. What stops learning is requires_grad_(False), or no_grad over the forward pass: then backward() raises.",
+    controls=[override("frozen", evaluate=freeze)],
+)
+@given(
+    model=st.builds(MLP, st.just([20, 50, 3]), st.just(nn.ReLU), st.booleans(), st.sampled_from([0.0, 0.5])) | models,
+    evaluate=st.just(evaluate),
+)
+def test_a_model_in_evaluation_learns(model, evaluate):
+    evaluate(model)
+    x = torch.randn(8, model[0].in_features)
+    assert error_of(lambda: model(x).sum().backward()) is None
+    assert None not in gradients(model)
+    before, gradient = parameters_to_vector(model.parameters()).detach(), parameters_to_vector(gradients(model))
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert gradient.any()
+    assert_close(parameters_to_vector(model.parameters()).detach(), before - 0.1 * gradient)
+    assert "does not require grad" in str(error_of(lambda: freeze(model)(x).sum().backward()))
+
+
+@claim(
+    "pytorch-notes/eval-output-repeats-exactly",
+    finding="Of any composition of layers, dropout and batch normalisation among them; in training dropout makes them "
+    "differ.",
+    controls=[replace("torch.nn.Module.train", stay_in_training)],
+)
+@given(model=models, passes=st.integers(2, 4))
+def test_outputs_in_evaluation_repeat_to_the_bit(model, passes):
+    x = batch()
+    first, *others = (model.eval()(x) for _ in range(passes))
+    assert all(torch.equal(other, first) for other in others)
+
+
+def recorded(model, x, mode, guard):
+    with guard():
+        return model.train(mode)(x).requires_grad
+
+
+@claim(
+    "pytorch-notes/train-mode-decides-gradient-computation",
+    verdict=REFUTED,
+    finding="no_grad decides it, and the mode has no say: outputs require gradients after train() and after eval(), "
+    "and under no_grad neither does.",
+    controls=[replace("torch.nn.Module.train", freeze_in_evaluation)],
+)
+@given(model=models)
+def test_no_grad_decides_what_is_recorded_and_not_the_mode(model):
+    assert [recorded(model, batch(), mode, torch.enable_grad) for mode in (True, False)] == [True, True]
+    assert [recorded(model, batch(), mode, torch.no_grad) for mode in (True, False)] == [False, False]
+
+
+def as_ever(model):
+    return model(batch())
+
+
+def without_gradients(model):
+    with torch.no_grad():
+        return model(batch())
+
+
+def with_frozen_parameters(model):
+    return model.requires_grad_(False)(batch())
+
+
+@claim(
+    "pytorch-notes/train-mode-computes-gradients-by-default",
+    finding="Nothing has to be switched on: after backward() every parameter stores a gradient of its shape.",
+    controls=[
+        override("under no_grad", forward=without_gradients),
+        override("frozen", forward=with_frozen_parameters),
+    ],
+)
+@given(model=models, forward=st.just(as_ever))
+def test_gradients_are_computed_and_stored_in_training(model, forward):
+    output = forward(model.train())
+    assert output.requires_grad
+    assert set(gradients(model)) == {None}
+    output.sum().backward()
+    assert None not in gradients(model)
+    assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
+
+
+@claim(
+    "pytorch-notes/eval-alone-stops-gradient-recording",
+    finding="The output of a model in eval mode has a grad_fn, until no_grad is added.",
+    controls=[
+        replace("torch.nn.Module.train", freeze_in_evaluation),
+        replace("torch.no_grad", torch.enable_grad),
+    ],
+)
+@given(model=models)
+def test_eval_records_the_graph_unless_no_grad_is_added(model):
+    assert model.eval()(batch()).grad_fn is not None
+    assert without_gradients(model.eval()).grad_fn is None
+
+
+def fully_connected():
+    return nn.Sequential(nn.Flatten(), MLP([784, 256, 128, 10], nn.ReLU, dropout=0.3))
+
+
+def images():
+    return torch.zeros(32, 1, 28, 28)
+
+
+@claim("pytorch-notes/no-grad-output-has-no-graph", controls=[override("gradients stay on", guard=torch.enable_grad)])
+@pytest.mark.parametrize("make", [CNN, fully_connected], ids=["CNN", "Classifier"])
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_the_output_under_no_grad_has_no_graph(make, mode, guard=torch.no_grad):
+    model = make().train(mode)
+    assert model(images()[:2]).requires_grad
+    with guard():
+        output = model(images()[:2])
+    assert (output.requires_grad, output.grad_fn) == (False, None)
+
+
+def kept_for_backward(model, x, guard):
+    """Bytes of what a forward pass saves for backward, besides parameters and input."""
+    saved, existing = [], (x, *model.parameters())
+    with guard(), saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        model(x)
+    return allocated_bytes(*existing, *saved) - allocated_bytes(*existing)
+
+
+@claim(
+    "pytorch-notes/no-grad-saves-memory-5",
+    finding="The CNN keeps 9.3 MiB for the backward pass of a batch of 32, in eval mode as in training; nothing of it "
+    "under no_grad.",
+    controls=[override("gradients stay on", guard=torch.enable_grad)],
+)
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_under_no_grad_a_forward_pass_keeps_nothing(mode, evidence, guard=torch.no_grad):
+    model = CNN().train(mode)
+    tracked, untracked = (kept_for_backward(model, images(), how) for how in (torch.enable_grad, guard))
+    rows = [{"forward pass": "tracked", "MiB": tracked / 2**20}, {"forward pass": "no_grad", "MiB": untracked / 2**20}]
+    evidence.table("kept for backward", rows)
+    first_layer = 4 * 32 * 32 * 28 * 28
+    assert tracked > first_layer
+    assert untracked == 0
+
+
+def operations(forward, model, x):
+    """Floating-point operations of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        forward(model, x)
+    return counter.get_total_flops()
+
+
+def tracked_forward(model, x):
+    return model(x)
+
+
+def tracked_forward_and_backward(model, x):
+    model(x).sum().backward()
+
+
+def untracked_forward(model, x):
+    with torch.no_grad():
+        return model(x)
+
+
+@claim(
+    "pytorch-notes/no-grad-saves-forward-compute",
+    verdict=REFUTED,
+    finding="The forward pass has 496 million floating-point operations with gradients and without. The backward pass, "
+    "which an evaluation doesn't run anyway, would add nearly twice as many.",
+    controls=[override("backward included", tracked=tracked_forward_and_backward)],
+)
+def test_the_forward_pass_has_as_many_operations_under_no_grad(evidence, tracked=tracked_forward):
+    model = CNN().eval()
+    passes = {"tracked": tracked, "under no_grad": untracked_forward, "with backward": tracked_forward_and_backward}
+    counts = {name: operations(run, model, images()) for name, run in passes.items()}
+    rows = [{"pass": name, "million operations": count / 1e6} for name, count in counts.items()]
+    evidence.table("convolutions and matrix products, batch of 32", rows)
+    assert counts["under no_grad"] == counts["tracked"] > 4e8
+    assert counts["with backward"] > 2.5 * counts["tracked"]
+
+
+def small_network():
+    return MLP([1, 10, 1], nn.ReLU).eval(), torch.ones(3, 1)
+
+
+def cnn_on_a_batch():
+    return CNN().eval(), images()
+
+
+def share_of_time(forward, tracked, network, *, calls, rounds):
+    """Time of ``calls`` passes over that of as many tracked ones."""
+    contenders = {"forward": partial(forward, *network, calls), "tracked": partial(tracked, *network, calls)}
+    seconds = least_seconds(contenders, rounds, clock=thread_time)
+    return seconds["forward"] / seconds["tracked"]
+
+
+def tracked_passes(model, x, calls):
+    for _ in range(calls):
+        model(x)
+
+
+def untracked_passes(model, x, calls):
+    with torch.no_grad():
+        tracked_passes(model, x, calls)
+
+
+def passes_and_backward(model, x, calls):
+    for _ in range(calls):
+        model(x).sum().backward()
+
+
+@claim(
+    "pytorch-notes/no-grad-saves-compute",
+    verdict=CONDITIONAL,
+    finding="What it saves is bookkeeping, a few microseconds a layer: a third or more of the time of the 1-10-1 "
+    "network on three numbers, and a tenth at most for the CNN on a batch of 32, whose forward pass has the same "
+    "operations either way. Most would be saved by not calling backward, which needs no no_grad.",
+    controls=[
+        override("gradients stay on", forward=tracked_passes),
+        override("backward in the CNN's tracked pass", tracked=passes_and_backward),
+    ],
+)
+def test_no_grad_saves_time_where_layers_have_little_to_do(evidence, forward=untracked_passes, tracked=tracked_passes):
+    of_small = share_of_time(forward, tracked_passes, small_network(), calls=20, rounds=60)
+    of_large = share_of_time(forward, tracked, cnn_on_a_batch(), calls=1, rounds=8)
+    rows = [{"network": "1-10-1, 3 numbers", "share": of_small}, {"network": "CNN, 32 images", "share": of_large}]
+    evidence.table("time of the forward pass under no_grad over that of the tracked one", rows)
+    assert of_small < 0.85
+    assert of_large > 0.65
