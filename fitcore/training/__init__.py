@@ -1,5 +1,6 @@
 """Training: the loop of a module, and the descent of a handful of parameters with the ways of writing one update."""
 
+from fitcore.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from fitcore.training.descent import Descent
 from fitcore.training.early_stopping import EarlyStopping
 from fitcore.training.fit import fit
@@ -22,8 +23,11 @@ __all__ = [
     "autograd_step",
     "descend_in_place",
     "fit",
+    "load_checkpoint",
+    "load_weights",
     "manual_step",
     "optimizer_step",
+    "save_checkpoint",
     "train",
     "zero_gradient",
 ]

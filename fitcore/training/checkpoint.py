@@ -1,13 +1,13 @@
 """Checkpoints that are written whole or not at all, and checked before anything of them is used."""
 
-import fcntl
 import glob
 import os
 import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,21 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise FileNotFoundError(f"no folder {target.parent} to save the checkpoint {path} in")
     if target.is_dir():
         raise IsADirectoryError(f"can't save a checkpoint as {path}, which is a folder")
-    _remove_leftovers(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        _write(temporary, state)
-        if unsafe := get_unsafe_globals_in_checkpoint(temporary):
-            raise ValueError(
-                f"can't save the checkpoint {path}: load_checkpoint reads tensors and plain values only, and the state "
-                f"holds objects of {', '.join(sorted(unsafe))}"
-            )
-        with suppress(FileNotFoundError):
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        _remove_leftovers(target)
+        with _temporary_file(target) as file:
+            _write(state, file)
+            if unsafe := get_unsafe_globals_in_checkpoint(file.name):
+                raise ValueError(
+                    f"can't save the checkpoint {path}: load_checkpoint reads tensors and plain values only, and the "
+                    f"state holds objects of {', '.join(sorted(unsafe))}"
+                )
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, file.name)
+            os.replace(file.name, target)
         _sync_folder(target.parent)
     except OSError as error:
         raise OSError(error.errno, f"can't save the checkpoint: {error.strerror}", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, map_location: MAP_LOCATION = None) -> dict[str, Any]:
@@ -135,23 +133,41 @@ def _misfits(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[st
             yield f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Write a new file ``path`` and force it to the disk, holding a lock on it meanwhile."""
-    with path.open("xb") as file:
+@contextmanager
+def _temporary_file(target: Path) -> Iterator[BufferedWriter]:
+    """A new file beside ``target``, locked for as long as it is written, which is removed unless it is renamed."""
+    import fcntl  # noqa: PLC0415 - Windows has none, and can use the rest of the library
+
+    while True:
+        file = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp").open("xb")
         fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):  # and not taken for a leftover before it was locked
+            break
+        file.close()
+    with file:
         try:
-            with config.patch("save.compute_crc32", True):  # type: ignore[attr-defined]
-                torch.save(state, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # "unexpected pos" is what torch says of a full disk
-                raise error.__context__ from None
-            raise
-        file.flush()
-        os.fsync(file.fileno())
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _write(state: dict[str, Any], file: BufferedWriter) -> None:
+    """Write ``state``, and force it to the disk."""
+    try:
+        with config.patch("save.compute_crc32", True):  # type: ignore[attr-defined]
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # "unexpected pos" is what torch says of a full disk
+            raise error.__context__ from None
+        raise
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _remove_leftovers(target: Path) -> None:
     """Remove the temporary files of writers that died; one that lives holds a lock on its own."""
+    import fcntl  # noqa: PLC0415
+
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         with suppress(OSError), leftover.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
