@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def example(project: Project) -> Project:
-    (statement,), (test, _) = blocks("toml"), blocks("python")
+    (statement,), (test, *_) = blocks("toml"), blocks("python")
     project.catalogue('[document]\nkey = "linear-model"\ntitle = "A document"\n' + statement)
     project.pytester.makepyfile(test_example=test)
     return project
@@ -35,9 +35,19 @@ def test_the_example_claim_holds_and_its_control_is_detected(example: Project) -
 
 
 def test_the_example_of_an_ensemble_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    _, example = blocks("python")
+    _, example, _ = blocks("python")
     exec(example.replace("epochs=500", "epochs=5"), {})
     assert capsys.readouterr().out.startswith("tensor(")
+
+
+def test_the_example_of_a_network_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    *_, example = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace("epochs=3", "epochs=1").replace(":2000", ":64"), {})
+    assert capsys.readouterr().out.startswith("tensor(")
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.pt"]
 
 
 def test_the_folders_that_the_readme_names_exist() -> None:
