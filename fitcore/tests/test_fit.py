@@ -8,7 +8,7 @@ import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.testing import assert_close
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from fitcore.seeding import seeded
 from fitcore.training import EarlyStopping, fit
@@ -30,8 +30,8 @@ def accuracy(outputs, targets):
     return (outputs.argmax(1) == targets).float().mean()
 
 
-def loader(**settings):
-    return DataLoader(TensorDataset(*data()), batch_size=6, shuffle=True, **settings)
+def loader(sampler=None, **settings):
+    return DataLoader(TensorDataset(*data()), batch_size=6, shuffle=sampler is None, sampler=sampler, **settings)
 
 
 def written_out(model, optimizer, batches, epochs, *, validation=None, scheduler=None, max_norm=None):
@@ -186,7 +186,7 @@ class Stops:
 
     def __init__(self, batches, epoch):
         self.batches, self.left = batches, epoch
-        self.generator = batches.generator
+        self.generator, self.sampler = batches.generator, batches.sampler
 
     def __iter__(self):
         for index, batch in enumerate(self.batches):
@@ -214,8 +214,8 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path, interrupted_in, make_schedul
         with seeded(5 if not resume else 6):  # a new process has another random state
             model = network()
             optimizer = optim.Adam(model.parameters(), lr=0.05)
-            generator = torch.Generator().manual_seed(7 if not resume else 8) if own_order else None
-            batches = loader(generator=generator)
+            generator = torch.Generator().manual_seed(7 if not resume else 8)
+            batches = loader(sampler=RandomSampler(range(20), generator=generator)) if own_order else loader()
             history = fit(
                 model,
                 batches if epoch is None else Stops(batches, epoch),
@@ -250,15 +250,64 @@ def test_resuming_without_a_file_starts_from_the_beginning(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    path, model, other = tmp_path / "run.pt", network(), nn.Linear(4, 3)
-    sgd = partial(optim.SGD, lr=0.1)
+    path, model, smaller = tmp_path / "run.pt", network(), nn.Linear(4, 3)
+    other, sgd = (
+        nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 3)),
+        partial(optim.SGD, lr=0.1),
+    )
     fit(model, data(), epochs=1, optimizer=sgd(model.parameters()), loss=cross_entropy, checkpoint=path)
     again = {"epochs": 2, "loss": cross_entropy, "checkpoint": path, "resume": True}
     with pytest.raises(ValueError, match=r"0\.weight"):
         fit(other, data(), optimizer=sgd(other.parameters()), **again)
-    optimizer = sgd(model.parameters())
-    with pytest.raises(ValueError, match="of a run with optimizer, this one has optimizer, scheduler"):
-        fit(model, data(), optimizer=optimizer, scheduler=lr_scheduler.ExponentialLR(optimizer, 0.5), **again)
+    with pytest.raises(ValueError, match=r"a run with parameter groups of \[6\], this one has \[2\]"):
+        fit(smaller, data(), optimizer=sgd(smaller.parameters()), **again)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"validation": data()}, "a run with validation False, this one has True"),
+        ({"metrics": {"accuracy": accuracy}}, r"a run with metrics \[\], this one has \['accuracy'\]"),
+        ({"scheduler": True}, "a run with scheduler None, this one has ExponentialLR"),
+        ({"optimizer": optim.Adam}, "a run with optimizer SGD, this one has Adam"),
+        ({"training": loader(generator=torch.Generator())}, "a run with generators 0, this one has 1"),
+    ],
+    ids=["validation", "metrics", "scheduler", "optimizer", "generators"],
+)
+def test_a_checkpoint_of_a_run_with_other_settings_is_refused_before_anything_is_loaded(tmp_path, changed, says):
+    path, model = tmp_path / "run.pt", network()
+    settings = {"training": data(), "epochs": 1, "optimizer": optim.SGD, "loss": cross_entropy, "checkpoint": path}
+
+    def run(**settings):
+        optimizer = settings.pop("optimizer")(model.parameters(), lr=0.1)
+        scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5) if settings.pop("scheduler", None) else None
+        return fit(model, optimizer=optimizer, scheduler=scheduler, **settings)
+
+    run(**settings)
+    before = deepcopy(model.state_dict())
+    run(**settings | {"checkpoint": None})
+    moved = deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=says):
+        run(**settings | {"epochs": 2, "resume": True} | changed)
+    exactly(model.state_dict(), moved)
+    run(**settings | {"resume": True})
+    exactly(model.state_dict(), before)
+
+
+def test_a_checkpoint_that_another_program_wrote_is_refused(tmp_path):
+    model = network()
+    torch.save({"epoch": 3, "model_state_dict": model.state_dict()}, tmp_path / "other.pt")
+    settings = {"optimizer": optim.SGD(model.parameters(), lr=0.1), "loss": cross_entropy}
+    with pytest.raises(ValueError, match="the file is no checkpoint of fit: it has no best, epochs"):
+        fit(model, data(), epochs=2, checkpoint=str(tmp_path / "other.pt"), resume=True, **settings)
+
+
+@pytest.mark.parametrize("validation", [None, data(seed=1)], ids=["alone", "validated"])
+def test_the_model_is_left_in_evaluation_mode(validation):
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    fit(model, data(), epochs=1, optimizer=optimizer, loss=cross_entropy, validation=validation)
+    assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("progress", [False, True])

@@ -38,11 +38,11 @@ def fit(
     accumulate: int = 1,
     max_norm: float | None = None,
     early_stopping: EarlyStopping | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> History:
-    """Train a model in place, as the loop that everybody writes does.
+    """Train a model in place, as the loop that everybody writes does; it is left in evaluation mode.
 
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         history = fit(model, loader, epochs=5, optimizer=optimizer, loss=nn.functional.cross_entropy)
@@ -90,6 +90,7 @@ def fit(
         raise ValueError("early_stopping needs validation data")
     if resume and checkpoint is None:
         raise ValueError("resume needs a checkpoint")
+    path = None if checkpoint is None else Path(checkpoint)
     if metrics and "loss" in metrics:
         raise ValueError("metrics must have names other than 'loss'")
     run = _Run(
@@ -104,13 +105,13 @@ def fit(
         max_norm=max_norm,
         stopping=deepcopy(early_stopping),
     )
-    if checkpoint is not None and resume and checkpoint.exists():
-        run.load_state_dict(load_checkpoint(checkpoint))
+    if path is not None and resume and path.exists():
+        run.load_state_dict(load_checkpoint(path))
     with tqdm(total=epochs, initial=len(run.epochs), disable=None if progress else True, unit="epoch") as bar:
         while len(run.epochs) < epochs and not run.stopped:
             run.epoch()
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, run.state_dict())
+            if path is not None:
+                save_checkpoint(path, run.state_dict())
             bar.set_postfix(loss=run.epochs[-1]["training"]["loss"])
             bar.update()
     return run.finish()
@@ -202,8 +203,21 @@ class _Run:
             if part is not None
         }
 
+    def what(self) -> dict[str, Any]:
+        """Return what a checkpoint has to agree in, before anything of it is used."""
+        return {
+            "optimizer": type(self.optimizer).__name__,
+            "scheduler": type(self.scheduler).__name__ if self.scheduler else None,
+            "early_stopping": self.stopping is not None,
+            "validation": self.validation is not None,
+            "metrics": [name for name in self.measures if name != "loss"],
+            "generators": len(self.generators()),
+            "parameter groups of": [len(group["params"]) for group in self.optimizer.param_groups],
+        }
+
     def state_dict(self) -> dict[str, Any]:
         return {
+            "what": self.what(),
             "model": self.model.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts().items()},
             "best": (self.best, self.best_epoch),
@@ -213,10 +227,11 @@ class _Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["parts"].keys() != self.parts().keys():
-            raise ValueError(
-                f"the checkpoint is of a run with {', '.join(state['parts'])}, this one has {', '.join(self.parts())}"
-            )
+        if missing := self.state_dict().keys() - state.keys():
+            raise ValueError(f"the file is no checkpoint of fit: it has no {', '.join(sorted(missing))}")
+        for name, wanted in self.what().items():
+            if state["what"][name] != wanted:
+                raise ValueError(f"the checkpoint is of a run with {name} {state['what'][name]}, this one has {wanted}")
         load_weights(self.model, state["model"])
         for name, part in self.parts().items():
             part.load_state_dict(state["parts"][name])
@@ -227,12 +242,18 @@ class _Run:
             generator.set_state(order)
 
     def generators(self) -> list[torch.Generator]:
-        """Return the generators that loaders have of their own."""
-        generators = (getattr(batches, "generator", None) for batches in (self.training, self.validation))
-        return [generator for generator in generators if generator is not None]
+        """Return the generators that loaders and their samplers have of their own."""
+        owners = [
+            getattr(batches, name, None) if name else batches
+            for batches in (self.training, self.validation)
+            for name in ("", "sampler", "batch_sampler")
+        ]
+        found = [getattr(owner, "generator", None) for owner in owners]
+        return list({id(generator): generator for generator in found if generator is not None}.values())
 
     def finish(self) -> History:
-        """Leave the model as it was in its best epoch, and say what was seen."""
+        """Leave the model as it was in its best epoch, in evaluation mode, and say what was seen."""
+        self.model.eval()
         if self.best is not None:
             self.model.load_state_dict(self.best)
 
@@ -254,23 +275,29 @@ class _Run:
 
 
 class _Means:
-    """Means over samples of measures that are taken batch by batch, summed where the model is."""
+    """Means over samples of measures that are taken batch by batch."""
 
     def __init__(self, measures: Mapping[str, Measure]) -> None:
-        self._measures, self._sums, self._samples = measures, dict.fromkeys(measures, torch.tensor(0.0)), 0
+        self._measures, self._sizes = measures, list[int]()
+        self._values: dict[str, list[Tensor]] = {name: [] for name in measures}
 
     def add(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Take note of a batch, and return its loss."""
         values = {name: measure(outputs, targets) for name, measure in self._measures.items()}
-        self._samples += len(targets)
+        self._sizes.append(len(targets))
         for name, value in values.items():
-            self._sums[name] = self._sums[name].to(value.device) + value.detach().double() * len(targets)
+            self._values[name].append(value.detach())
         return values["loss"]
 
     def values(self) -> dict[str, float]:
-        if not self._samples:
+        if not self._sizes:
             raise ValueError("data must have at least one batch in every epoch: an iterator is used up by the first")
-        return {name: float(total) / self._samples for name, total in self._sums.items()}
+        return {name: self._mean(values) for name, values in self._values.items()}
+
+    def _mean(self, values: list[Tensor]) -> float:
+        # Moved to the CPU all at once: a GPU needn't be waited for after every batch, and some know no float64.
+        of_batches = torch.stack(values).cpu().double().tolist()
+        return sum(value * size for value, size in zip(of_batches, self._sizes, strict=True)) / sum(self._sizes)
 
 
 class _Shuffled:
