@@ -85,7 +85,7 @@ def test_in_evaluation_the_layer_is_the_linear_layer_of_its_weights(in_features,
 @claim(
     "pytorch-notes/custom-layer-noise-scale",
     finding="With ten weights of size 0.01 a row has norm 0.03, and noise of 0.05 on the inputs is 0.0015 on the "
-    "outputs. It is as large beside the signal as before, which is as small.",
+    "outputs. Small weights shrink signal and noise alike.",
     controls=[override("noise on the outputs", layer=NoiseOnOutputs)],
     trials=20,
 )
@@ -137,7 +137,7 @@ def test_print_shows_what_extra_repr_says(in_features, out_features, noise_std):
 
 @claim(
     "pytorch-notes/custom-layer-listing-runs",
-    finding="On targets of a random linear map 100 updates of Adam at 0.01 lower the loss to less than 1 %.",
+    finding="On targets of a random linear map 100 updates of Adam at 0.01 lower the loss to 0.7 % (median).",
     controls=[override("plain tensors for parameters", layer=UnregisteredLinear)],
     trials=20,
 )
@@ -153,7 +153,7 @@ def test_the_network_maps_ten_features_to_five_and_learns_in_both_layers(trials,
     evidence.observe("last loss over the first", losses[-1] / losses[0])
     assert set(changes) == {"layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias"}
     trials.always(torch.stack([change.any(1) for change in changes.values()]).all(0), name="all four move")
-    trials.always(losses[-1] < 0.1 * losses[0], name="the loss falls")
+    trials.always(losses[-1] < 0.02 * losses[0], name="the loss falls to less than 2 %")
 
 
 @claim(

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from fitcore.evaluation.memory import shares_storage
 from fitcore.gradients.graph import graph_nodes
 from fitcore.models import MLP
-from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override, replace
+from fitcore.testing import CONDITIONAL, claim, error_of, override, replace
 from fitcore.testing.strategies import FLOATING, dtypes, strided, tensors
 
 X = torch.tensor([[1.0], [2.0], [3.0]])
@@ -63,10 +63,10 @@ def biases_of(held):
 
 @claim(
     "pytorch-notes/subclassing-nn-module-is-required-to-train",
-    verdict=REFUTED,
-    finding="A plain class that holds its tensors and hands them to the optimizer trains to the same bits. What the "
-    "subclass saves is collecting them: as a part of a module, a plain object's tensors are in no parameters() and no "
-    "state_dict().",
+    verdict=CONDITIONAL,
+    finding="It has to be, for what the listings call: parameters(), to(), train() and state_dict(); and to be part of "
+    "another module. For the training itself it hasn't: a plain class whose tensors are handed to the optimizer one by "
+    "one trains to the same bits.",
     controls=[override("only the biases handed over", handed=biases_of)],
 )
 def test_a_plain_class_trains_as_a_module_does(handed=all_of):
@@ -76,6 +76,7 @@ def test_a_plain_class_trains_as_a_module_does(handed=all_of):
     of_plain = losses(plain, handed(plain.tensors))
     assert torch.equal(of_plain, of_module)
     assert of_plain[-1] < of_plain[0]
+    assert isinstance(error_of(getattr, plain, "parameters"), AttributeError)
     whole.part = plain
     assert (list(whole.parameters()), list(whole.state_dict())) == ([], [])
     whole.part = module
@@ -161,7 +162,7 @@ def test_relu_keeps_two_linear_layers_from_being_one(trials, evidence):
     without, with_relu = trials.map(deviation_from_affine).T
     evidence.compare("deviation from an affine map", {"Linear, Linear": without, "Linear, ReLU, Linear": with_relu})
     trials.always(without < 1e-12, name="affine without ReLU")
-    trials.always(with_relu > 1e-6, name="not affine with ReLU")
+    trials.always(with_relu > 1e-10, name="not affine with ReLU")
 
 
 def without_biases(widths, activation):

@@ -404,7 +404,7 @@ def first_gradients(count, design):
         features = blocks(torch.randn(4, count * WIDTH, 6, 6)).mean((2, 3)).view(-1, WIDTH)
         cross_entropy(features, torch.randint(WIDTH, features.shape[:1]), reduction="sum").backward()
         norms.append(blocks[0].conv1.weight.grad.view(count, -1).norm(dim=1) / 4)
-    return torch.stack(norms).clamp(min=1e-30).numpy()  # zero behind a layer all of whose units are dead
+    return torch.stack(norms).clamp(min=1e-30).numpy()  # zero after a layer all of whose units are dead
 
 
 @pytest.fixture
@@ -444,11 +444,11 @@ def test_shortcuts_keep_the_gradient_of_the_first_layer_through_depth(gradients,
 @claim(
     "pytorch-notes/plain-blocks-lose-the-first-gradient",
     verdict=REFUTED,
-    finding="Behind BatchNorm it explodes: by 1.4 a block, 100-fold from 2 to 16 blocks. It vanishes where nothing "
+    finding="After BatchNorm it explodes: by 1.4 a block, 100-fold from 2 to 16 blocks. It vanishes where nothing "
     "normalises and the weights are torch's default, by a factor of 7.6 a block.",
     controls=[override("no normalisation", design=UNNORMALISED.plain)],
 )
-def test_behind_batch_normalisation_the_gradient_of_a_plain_stack_explodes(
+def test_after_batch_normalisation_the_gradient_of_a_plain_stack_explodes(
     gradients, trials, evidence, design=AS_PRINTED.plain
 ):
     normalised, bare = gradients(design), gradients(UNNORMALISED.plain)

@@ -126,7 +126,7 @@ layer_kinds = st.sampled_from([lambda: nn.Linear(2, 2), nn.ReLU, nn.Dropout, lam
 
 @claim(
     "pytorch-notes/sequential-names-layers-by-index",
-    finding="0, 3 and 6 in the listing. So weights that were saved no longer fit once a layer is put in between.",
+    finding="0, 3 and 6 in the listing. So weights that were saved no longer fit once a layer is put before them.",
     controls=[override("only layers with parameters counted", build=numbered_by_those_with_parameters)],
 )
 @example(kinds=[nn.ReLU, lambda: nn.Linear(2, 2)], build=sequential)

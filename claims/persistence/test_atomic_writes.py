@@ -31,10 +31,12 @@ class Deadly:
 
 
 def killed_on_the_way(save, path):
+    torch.set_num_threads(1)  # a fork has none of the threads that torch may have started before it
     save(path, {"step": 2, "weight": torch.full((1000,), 2.0), "last": Deadly()})
 
 
 def out_of_space(save, path):
+    torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     assert error_of(save, path, {"step": 2, "weight": torch.full((100_000,), 2.0)}) is not None
 
@@ -43,7 +45,7 @@ def exit_code(function, *arguments):
     """Of a process that runs it to the end."""
     process = fork.Process(target=function, args=arguments)
     process.start()
-    process.join()
+    process.join(60)
     return process.exitcode
 
 
@@ -68,6 +70,7 @@ def test_an_interrupted_torch_save_has_destroyed_the_previous_checkpoint(disaste
 
 def save_for_ever(save, path, started):
     """Save one state after the other, each of one number."""
+    torch.set_num_threads(1)
     for step in itertools.count(1):
         save(path, {"step": step, "weight": torch.full((300_000,), float(step))})
         started.set()

@@ -100,7 +100,7 @@ def test_code_in_a_file_runs_if_the_file_is_trusted_and_not_by_default(payload, 
 @claim(
     "pytorch-notes/loading-a-file-can-run-its-code",
     verdict=CONDITIONAL,
-    finding="safe_globals([eval]) is as good as weights_only=False.",
+    finding="safe_globals([eval]) opens the door as wide as weights_only=False: the file may then run any expression.",
     controls=[replace("torch.serialization.safe_globals", nothing_allowed)],
 )
 def test_a_function_that_is_allowed_is_called(tmp_path, monkeypatch):

@@ -187,7 +187,7 @@ def after_a_softmax(outputs, labels, *args, **options):
 
 @claim(
     "pytorch-notes/crossentropy-takes-raw-logits",
-    finding="It is minus the logarithm of the label's softmax, for any outputs. Behind a softmax layer, which is then "
+    finding="It is minus the logarithm of the label's softmax, for any outputs. After a softmax layer, which is then "
     "applied twice, even a perfect prediction of ten classes has a loss of 1.46.",
     controls=[replace("torch.nn.functional.cross_entropy", after_a_softmax)],
 )

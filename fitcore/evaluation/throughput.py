@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -30,6 +31,22 @@ def least_seconds(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     timings = [{name: _seconds(run, clock) for name, run in contenders.items()} for _ in range(rounds + 1)]
     return {name: min(timing[name] for timing in timings[1:]) for name in contenders}
+
+
+def time_ratio(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int, clock: Callable[[], float] = perf_counter
+) -> float:
+    """How many times as long a call of ours takes as the call of theirs right after it: the median of ``rounds``.
+
+    For calls of about the same duration, which a ratio of the least times of each would have to hit at a quiet moment.
+
+    Raises:
+        ValueError: rounds is below 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    ratios = [_seconds(ours, clock) / _seconds(theirs, clock) for _ in range(rounds + 1)]
+    return median(ratios[1:])
 
 
 def matmul_rate(size: int = 1024, rounds: int = 5) -> float:

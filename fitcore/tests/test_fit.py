@@ -250,11 +250,8 @@ def test_resuming_without_a_file_starts_from_the_beginning(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    path, model, smaller = tmp_path / "run.pt", network(), nn.Linear(4, 3)
-    other, sgd = (
-        nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 3)),
-        partial(optim.SGD, lr=0.1),
-    )
+    path, model, smaller, other = tmp_path / "run.pt", network(), nn.Linear(4, 3), network()
+    other[0], sgd = nn.Linear(5, 8), partial(optim.SGD, lr=0.1)
     fit(model, data(), epochs=1, optimizer=sgd(model.parameters()), loss=cross_entropy, checkpoint=path)
     again = {"epochs": 2, "loss": cross_entropy, "checkpoint": path, "resume": True}
     with pytest.raises(ValueError, match=r"0\.weight"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fitcore.evaluation.throughput import intra_op_threads, least_seconds, matmul_rate, training_flops
+from fitcore.evaluation.throughput import intra_op_threads, least_seconds, matmul_rate, time_ratio, training_flops
 
 
 def test_contenders_take_turns_and_the_least_time_counts():
@@ -25,6 +25,13 @@ def test_contenders_take_turns_and_the_least_time_counts():
 def test_rounds_below_one_are_refused():
     with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         least_seconds({}, rounds=0)
+
+
+def test_the_ratio_is_the_median_of_neighbours():
+    times = iter([0, 9, 9, 10, 0, 3, 3, 5, 0, 4, 4, 5, 0, 1, 1, 9])
+    assert time_ratio(lambda: None, lambda: None, rounds=3, clock=lambda: next(times)) == 1.5
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        time_ratio(lambda: None, lambda: None, rounds=0)
 
 
 def test_the_matmul_rate_is_that_of_a_product():
