@@ -111,15 +111,18 @@ def augmentation_of_digits(printed):
 
 @claim(
     "pytorch-notes/augmented-validation-lowers-accuracy",
-    finding="A network trained on augmented digits recognises 60 % of other digits as they are, and 48 % of them "
-    "augmented. Validation through the training transform, as random_split leaves it, shows the lower figure.",
+    finding="Validation through the training transform, as random_split leaves it, shows the lower figure: of digits 48 % "
+    "instead of 60 %; of coarse photographs, too hard for these networks to decide it, 24 % instead of 26 %. (To mirror "
+    "digits, which the document does not, is bad advice: trained on them as they are, networks reach 82 %.)",
     controls=[override("nothing augmented", transform=unchanged)],
     trials=TRIALS,
 )
-def test_augmented_digits_are_recognised_less_often(
-    accuracies, augmentation_of_digits, trials, evidence, transform=None
+def test_augmented_images_are_recognised_less_often(
+    *, accuracies, printed, augmentation_of_digits, trials, evidence, transform=None
 ):
-    validated = accuracies(mnist, transform or augmentation_of_digits, side=4)
-    by_transform = {"test transform": validated.validation, "training transform": validated.augmented_validation}
-    evidence.compare("validation accuracy, digits", by_transform)
-    trials.less(validated.augmented_validation, validated.validation, by=0.02, name="lower by more than two points")
+    photographs = accuracies(cifar10, transform or printed.augmentation, side=8)
+    digits = accuracies(mnist, transform or augmentation_of_digits, side=4)
+    for name, validated in (("photographs", photographs), ("digits", digits)):
+        by_transform = {"test transform": validated.validation, "training transform": validated.augmented_validation}
+        evidence.compare(f"validation accuracy, {name}", by_transform)
+    trials.less(digits.augmented_validation, digits.validation, by=0.02, name="digits: lower by more than two points")

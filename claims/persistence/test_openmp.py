@@ -50,7 +50,8 @@ def run(permit, runtimes):
     verdict=CONDITIONAL,
     finding="The second copy of Intel's runtime aborts the process as it starts (OMP: Error #15), unless the variable "
     "is set by then: before everything, or between the two. After `import torch` it comes too late if that brings the "
-    "second copy. torch's wheels for Linux bring GNU's runtime instead, and have no use for it; and to import scikit-learn sets it too.",
+    "second copy. torch's wheels for Linux bring GNU's runtime instead, and have no use for it. "
+    "Importing scikit-learn sets it as well.",
     controls=[override("set after both", in_time="after both"), override("always in time", too_late="before both")],
 )
 def test_the_variable_helps_if_it_is_set_before_the_second_runtime_starts(
