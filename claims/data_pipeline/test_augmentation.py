@@ -111,9 +111,9 @@ def augmentation_of_digits(printed):
 
 @claim(
     "pytorch-notes/augmented-validation-lowers-accuracy",
-    finding="Validation through the training transform, as random_split leaves it, shows the lower figure: of digits 48 % "
-    "instead of 60 %; of coarse photographs, too hard for these networks to decide it, 24 % instead of 26 %. (To mirror "
-    "digits, which the document does not, is bad advice: trained on them as they are, networks reach 82 %.)",
+    finding="Validation through the training transform, as random_split leaves it, shows the lower figure: of digits "
+    "48 % instead of 60 %; of coarse photographs, too hard for these networks to decide it, 24 % instead of 26 %. (To "
+    "mirror digits, which the document does not, is bad advice: trained on them as they are, networks reach 82 %.)",
     controls=[override("nothing augmented", transform=unchanged)],
     trials=TRIALS,
 )
