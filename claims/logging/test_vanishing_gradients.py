@@ -1,0 +1,246 @@
+"""Sections 8.3.2, 8.5.1 and 8.5.2: gradients and weights that are zero, and what is advised against it.
+
+Gradients are those of the squared error at the start, of ten hidden layers of 64 on 32 standard-normal inputs.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from fitcore.ensembles import Ensemble, mean_squared_errors
+from fitcore.seeding import seeded
+from fitcore.testing import CONDITIONAL, claim, override
+from fitcore.testing.strategies import tensors
+
+TRIALS = 60
+
+
+@dataclass(frozen=True)
+class Net:
+    """A deep network and how it starts: ``init`` is torch's default, "kaiming" (normal) or "xavier" (uniform)."""
+
+    activation: type[nn.Module]
+    depth: int = 10
+    init: str = "default"
+    scale: float = 1.0
+    batch_norm: bool = False
+
+    def build(self):
+        layers = []
+        for inputs, outputs in pairwise([20, *[64] * self.depth]):
+            norm = [nn.BatchNorm1d(outputs)] if self.batch_norm else []
+            layers += [self.started(nn.Linear(inputs, outputs)), *norm, self.activation()]
+        return nn.Sequential(*layers, self.started(nn.Linear(64, 1)))
+
+    @torch.no_grad()
+    def started(self, layer):
+        if self.init == "kaiming":
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if self.init == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+        layer.weight.mul_(self.scale)
+        return layer
+
+
+def gradient_norms(seeds, net):
+    """Norms of the gradients of the weights, first layer first, (trials, layers)."""
+    ensemble = Ensemble(net.build, seeds)
+    with seeded(seeds[0]):
+        inputs, targets = torch.randn(len(seeds), 32, 20), torch.randn(len(seeds), 32, 1)
+    losses = mean_squared_errors(ensemble(inputs), targets)
+    losses.backward(torch.ones_like(losses))
+    stacks = ensemble.stacks(ensemble.flat.grad)
+    return torch.stack([g.flatten(1).norm(dim=1) for name, g in stacks.items() if g.ndim == 3 and "weight" in name], 1)
+
+
+@pytest.fixture
+def norms(shared):
+    """``norms(net)``, computed once a session."""
+    seeds = tuple(shared.seeds(TRIALS).tolist())
+    return lambda net: shared(gradient_norms, seeds, net)
+
+
+def vanished(norms):
+    """Gradient of the first layer over that of the last hidden one, (trials,)."""
+    return norms[:, 0] / norms[:, -2]
+
+
+SIGMOID, TANH, RELU = Net(nn.Sigmoid), Net(nn.Tanh), Net(nn.ReLU)
+
+
+@claim(
+    "pytorch-notes/zero-gradient-from-sigmoid-depth",
+    finding="By eight orders of magnitude with ten hidden layers (median).",
+    controls=[override("a single hidden layer", net=Net(nn.Sigmoid, depth=1)), override("tanh", net=TANH)],
+    trials=TRIALS,
+)
+def test_the_gradient_vanishes_in_a_deep_sigmoid_network(norms, trials, evidence, net=SIGMOID):
+    of_layers = norms(net)
+    evidence.curve("median gradient norm", range(of_layers.shape[1]), {"sigmoid": of_layers.median(0).values}, "layer")
+    trials.less(vanished(of_layers), np.full(TRIALS, 1e-4), name="first below 1e-4 of the last")
+
+
+@claim(
+    "pytorch-notes/batchnorm-fixes-vanishing-gradient",
+    finding="The first layer's gradient is 0.8 of the last hidden one's instead of 1e-8 (medians).",
+    controls=[override("no batch normalisation", cured=SIGMOID)],
+    trials=TRIALS,
+)
+def test_batch_normalisation_restores_the_gradient_of_a_deep_sigmoid_network(
+    norms, trials, evidence, cured=Net(nn.Sigmoid, batch_norm=True)
+):
+    ratios = {"with": vanished(norms(cured)), "without": vanished(norms(SIGMOID))}
+    evidence.compare("gradient, first over last hidden layer", ratios)
+    trials.less(ratios["without"], np.full(TRIALS, 1e-4), name="vanished without")
+    trials.less(np.full(TRIALS, 0.1), ratios["with"], name="above a tenth with it")
+
+
+INITS = {"tanh": (TANH, Net(nn.Tanh, init="xavier")), "relu": (RELU, Net(nn.ReLU, init="kaiming"))}
+SIGMOID_XAVIER = Net(nn.Sigmoid, init="xavier")
+
+
+@claim(
+    "pytorch-notes/better-init-restores-vanished-gradient",
+    verdict=CONDITIONAL,
+    finding="Xavier's initialisation raises the ratio of the first to the last hidden gradient from 0.03 to 0.7 with "
+    "tanh, Kaiming's from 0.004 to 0.2 with ReLU. With sigmoid Xavier's only gets from 1e-8 to 1e-6 (medians): its "
+    "slope is 1/4 at most.",
+    controls=[override("the default", inits={"tanh": (TANH, TANH)}), override("tanh", sigmoid=INITS["tanh"][1])],
+    trials=TRIALS,
+)
+def test_another_initialisation_cures_tanh_and_relu_but_not_sigmoid(
+    norms, trials, evidence, inits=INITS, sigmoid=SIGMOID_XAVIER
+):
+    for name, (default, better) in inits.items():
+        ratios = {"default": vanished(norms(default)), "better": vanished(norms(better))}
+        evidence.compare(f"{name}: gradient, first over last hidden layer", ratios)
+        trials.less(ratios["default"], ratios["better"], name=f"{name}: more than by default")
+        trials.less(np.full(TRIALS, 0.05), ratios["better"], name=f"{name}: above 0.05")
+    left = vanished(norms(sigmoid))
+    evidence.observe("sigmoid, Xavier: first over last", left)
+    trials.less(left, np.full(TRIALS, 1e-3), name="sigmoid: still below 1e-3")
+
+
+@claim(
+    "pytorch-notes/relu-mitigates-vanishing-default-init",
+    verdict=CONDITIONAL,
+    finding="Against sigmoid, by five orders of magnitude. Against tanh it does not with PyTorch's default "
+    "initialisation, which is too small for ReLU: the ratio is 0.004, with tanh 0.03 (medians).",
+    controls=[override("sigmoid for ReLU", relu=SIGMOID), override("tanh for ReLU", relu=TANH)],
+    trials=TRIALS,
+)
+def test_with_the_default_start_relu_keeps_more_gradient_than_sigmoid_but_less_than_tanh(
+    norms, trials, evidence, relu=RELU
+):
+    ratios = {net.activation.__name__: vanished(norms(net)) for net in (SIGMOID, TANH)}
+    evidence.compare("gradient, first over last hidden layer", {**ratios, "ReLU": vanished(norms(relu))})
+    trials.less(100 * ratios["Sigmoid"], vanished(norms(relu)), name="100 times that of sigmoid")
+    trials.less(vanished(norms(relu)), ratios["Tanh"], name="less than that of tanh")
+
+
+EXPLODING, SHALLOW = Net(nn.ReLU, scale=5.0), Net(nn.Sigmoid, depth=1)
+
+
+@claim(
+    "pytorch-notes/gradient-norm-extremes",
+    verdict=CONDITIONAL,
+    finding="With weights five times as large the norm of the whole gradient is 7e7. But vanishing does not show in "
+    "it: a sigmoid network of ten layers, whose first gets 3e-9, has the norm of one with a single layer, 1.8; for "
+    "the last layers' gradients make it up. That takes the norm of each layer.",
+    controls=[
+        override("weights as they are", exploding=RELU),
+        override("a shallow network", vanishing=Net(nn.Sigmoid, 1)),
+    ],
+    trials=TRIALS,
+)
+def test_the_total_norm_shows_exploding_but_not_vanishing_gradients(
+    norms, trials, evidence, exploding=EXPLODING, vanishing=SIGMOID
+):
+    nets = {"large weights": exploding, "10 layers of sigmoid": vanishing, "1 layer of sigmoid": SHALLOW}
+    totals = {name: norms(net).norm(dim=1) for name, net in nets.items()}
+    evidence.compare("log10 of the norm of the gradient", {name: total.log10() for name, total in totals.items()})
+    trials.less(1e4 * totals["1 layer of sigmoid"], totals["large weights"], name="exploding: 10,000 times as large")
+    trials.less(
+        0.01 * totals["1 layer of sigmoid"], totals["10 layers of sigmoid"], name="vanishing: no 100 times less"
+    )
+    trials.less(norms(vanishing)[:, 0], np.full(TRIALS, 1e-6), name="though the first layer's is below 1e-6")
+
+
+def trained_from(start, activation, x, y):
+    """Linear(4, 8)-activation-Linear(8, 1) after 50 steps of SGD, all parameters starting at ``start``."""
+    model = nn.Sequential(nn.Linear(4, 8), activation(), nn.Linear(8, 1))
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, start)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+    return model
+
+
+elements = st.floats(-1, 1, width=32)
+data = {"x": tensors((16, 4), elements=elements), "y": tensors((16, 1), elements=st.floats(0.5, 1, width=32))}
+
+
+@claim(
+    "pytorch-notes/zero-weights-stay-zero-relu-tanh",
+    finding="Each gradient has a factor that is zero: the next layer's weights, or the hidden values. Only the last "
+    "bias learns, the mean of the targets.",
+    controls=[override("a start at 0.1", start=0.1)],
+)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+@settings(max_examples=4)
+@given(**data, start=st.just(0.0))
+def test_weights_that_start_at_zero_stay_there_with_relu_and_tanh(activation, x, y, start):
+    first, _, last = trained_from(start, activation, x, y)
+    assert not first.weight.any()
+    assert not last.weight.any()
+    assert not first.bias.any()
+    torch.testing.assert_close(last.bias[0], y.mean(), rtol=1e-3, atol=1e-3)
+
+
+@claim(
+    "pytorch-notes/all-zero-weights-depend-on-activation",
+    finding="σ(0) is a half, so that the last weights, and then the first, do get a gradient. But all eight neurons "
+    "get the same, and stay copies of one: the initialisation is to blame all the same.",
+    controls=[override("tanh", activation=nn.Tanh)],
+)
+@settings(max_examples=4)
+@given(**data, activation=st.just(nn.Sigmoid))
+def test_with_sigmoid_weights_leave_zero_but_all_neurons_stay_equal(x, y, activation):
+    first, _, last = trained_from(0.0, activation, x, y)
+    assert last.weight.all()
+    torch.testing.assert_close(first.weight, first.weight[:1].expand_as(first.weight))
+    torch.testing.assert_close(last.weight, last.weight[:, :1].expand_as(last.weight))
+
+
+@claim(
+    "pytorch-notes/all-zero-activation-means-dead-relu",
+    finding="With SGD, momentum or Adam alike; weight decay would move the weights, by no gradient.",
+    controls=[override("a bias of 0", bias=0.0)],
+)
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9)], ids=["Adam", "SGD"])
+@settings(max_examples=5)
+@given(x=tensors((256, 3), elements=st.floats(-8, 8, width=32)), bias=st.just(-100.0))
+def test_a_relu_unit_that_is_negative_for_every_input_stays_dead(optimizer, x, bias):
+    x = torch.cat([x, torch.eye(3), -torch.eye(3)])  # so that a living unit shows on some input
+    unit = nn.Linear(3, 1)
+    nn.init.constant_(unit.bias, bias)
+    before = [parameter.clone() for parameter in unit.parameters()]
+    stepping = optimizer(unit.parameters(), lr=0.1)
+    for _ in range(5):
+        stepping.zero_grad()
+        output = torch.relu(unit(x))
+        (output - 1).square().sum().backward()
+        assert not output.any()
+        assert not any(parameter.grad.any() for parameter in unit.parameters())
+        stepping.step()
+    torch.testing.assert_close(list(unit.parameters()), before, rtol=0, atol=0)
