@@ -3,6 +3,7 @@
 import copy
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 import warnings
 from collections import OrderedDict
@@ -22,10 +23,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from fitcore.testing import CONDITIONAL, claim, error_of, override
 from fitcore.testing.strategies import tensors
 
-onnx, onnxruntime, _ = (
-    pytest.importorskip(package, reason=f"needs {package}, of the extra onnx")
-    for package in ("onnx", "onnxruntime", "onnxscript")
-)
+MISSING = [package for package in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(package) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, of the extra onnx")
 
 AXES = {"input": {0: "batch_size"}, "output": {0: "batch_size"}}
 
@@ -68,6 +67,8 @@ def export(model, path, axes=AXES, **options):
     with warnings.catch_warnings():  # dynamic_axes and the TorchScript exporter are deprecated
         warnings.simplefilter("ignore")
         torch.onnx.export(model, torch.randn(1, 1), path, dynamic_axes=axes, **names, **options)
+    import onnx  # noqa: PLC0415 - here and below, since it may be missing
+
     return onnx.load(path).SerializeToString()
 
 
@@ -116,6 +117,8 @@ EXPORTED = {
 
 def session(content):
     """Run an ONNX file: a function of a tensor."""
+    import onnxruntime  # noqa: PLC0415
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     running = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -177,6 +180,8 @@ def as_exported(content):
 
 def with_fixed_batch(content):
     """The same graph for batches of one."""
+    import onnx  # noqa: PLC0415
+
     model = onnx.load_from_string(content)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
