@@ -14,7 +14,10 @@ import torch
 from fitcore.testing import REFUTED, claim, error_of, override
 from fitcore.training.checkpoint import load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),  # of JAX, where another test has imported it
+]
 
 fork = multiprocessing.get_context("fork")
 

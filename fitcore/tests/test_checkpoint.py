@@ -175,6 +175,7 @@ def error_in_a_read_only_folder(path):
     [(error_on_a_full_disk, "File too large"), (error_in_a_read_only_folder, "Permission denied")],
     ids=["full disk", "read-only folder"],
 )
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test has imported it
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_where_nothing_can_be_written_the_error_says_why_and_the_old_file_stays(attempt, reason):
     with TemporaryDirectory() as folder:  # which other users may read, unlike tmp_path
