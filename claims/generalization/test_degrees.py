@@ -7,7 +7,7 @@ from torch import nn
 
 from fitcore.data import cubic_plus_sine, cubic_plus_sine_law
 from fitcore.ensembles import QuadraticDynamics
-from fitcore.models import PolynomialModel, power_features
+from fitcore.models import PolynomialModel, number_of_parameters, power_features
 from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, override, replace
 
@@ -52,7 +52,7 @@ def with_bias(inputs, outputs, bias):
 @pytest.mark.parametrize("degree", DEGREES)
 def test_a_polynomial_model_has_as_many_parameters_as_its_degree(degree):
     model = PolynomialModel(degree)
-    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == degree
+    assert number_of_parameters(model, trainable=True) == degree
 
 
 @claim(

@@ -10,7 +10,7 @@ from torch import nn
 from torchinfo import summary
 
 from fitcore.data import mnist
-from fitcore.models import CNN
+from fitcore.models import CNN, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, error_of, override, replace
 
@@ -116,10 +116,6 @@ def test_the_convolutional_network_gives_ten_values_for_each_digit(n):
     assert model.eval()(digits.scaled).shape == (n, 10)
     nn.functional.cross_entropy(model.train()(digits.scaled), digits.labels).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def number_of_parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def without_bias(*arguments, **options):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from fitcore.ensembles import Ensemble, fit
-from fitcore.models import NoisyLinear
+from fitcore.models import NoisyLinear, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import claim, override, replace
 from fitcore.testing.strategies import shapes, strided, tensors
@@ -179,4 +179,4 @@ def test_the_network_has_the_parameters_of_one_with_two_linear_layers(layer=Nois
     shapes = [tuple(parameter.shape) for parameter in CustomNet(layer).parameters()]
     plain = nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5))
     assert shapes == [tuple(parameter.shape) for parameter in plain.parameters()]
-    assert sum(parameter.numel() for parameter in CustomNet(layer).parameters()) == 325
+    assert number_of_parameters(CustomNet(layer)) == 325

@@ -12,7 +12,7 @@ from torchinfo import summary
 
 from fitcore.data import mnist
 from fitcore.evaluation.memory import shares_storage
-from fitcore.models import CNN, MLP
+from fitcore.models import CNN, MLP, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, error_of, override, replace
 
@@ -35,10 +35,6 @@ class FullyConnectedNet(MLP):
 
     def forward(self, images):
         return nn.functional.log_softmax(super().forward(self.flattened(images)), dim=1)
-
-
-def number_of_parameters(*modules):
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def without_bias(x, weight, bias=None):

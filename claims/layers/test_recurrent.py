@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing import assert_close
 from torchinfo import summary
 
-from fitcore.models import RecurrentModel
+from fitcore.models import RecurrentModel, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override, replace
 
@@ -290,7 +290,3 @@ def test_parameters_of_embedding_lstm_and_output_layer(sizes, evidence):
     lstm = 4 * hidden * (width + hidden + 2) + (layers - 1) * 4 * hidden * (2 * hidden + 2)
     expected = vocabulary * width + lstm + (hidden + 1) * vocabulary
     assert number_of_parameters(RecurrentModel(*sizes)) == expected
-
-
-def number_of_parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())

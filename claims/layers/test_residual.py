@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from fitcore.data import cifar10
 from fitcore.evaluation.memory import allocated_bytes
-from fitcore.models import ResidualBlock, ResidualNetwork
+from fitcore.models import ResidualBlock, ResidualNetwork, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override
 from fitcore.testing.strategies import shapes, tensors
@@ -313,7 +313,7 @@ def of_network(widths, blocks, classes):
 )
 def test_the_number_of_parameters_follows_from_the_widths(evidence, widths, blocks, classes, bias):
     network = ResidualNetwork(3, classes, widths, blocks, bias=bias)
-    assert sum(map(torch.numel, network.parameters())) == of_network(widths, blocks, classes)
+    assert number_of_parameters(network) == of_network(widths, blocks, classes)
     expected = of_network([64, 128, 256], blocks=2, classes=10)
     assert evidence.figure("parameters", reported=2_787_594, measured=expected, tolerance=0)
 

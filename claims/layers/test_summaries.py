@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from fitcore.models import CNN, RecurrentModel
+from fitcore.models import CNN, RecurrentModel, number_of_parameters
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override, replace
 from fitcore.testing.strategies import shapes
 
@@ -315,8 +315,7 @@ def test_torchsummary_fails_on_embeddings_and_on_lstms(torchsummary, which, summ
     with pytest.raises((RuntimeError, AttributeError), match=message):
         summarise(make_model(), size, dtype)
     model = make_model()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert by_torchinfo(model, size, dtype).total_params == parameters
+    assert by_torchinfo(model, size, dtype).total_params == number_of_parameters(model)
 
 
 def floating_point_operations(model, x):

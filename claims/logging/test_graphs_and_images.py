@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from fitcore.models import MLP
+from fitcore.models import MLP, number_of_parameters
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override, replace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated, and yet what add_graph calls
@@ -117,7 +117,7 @@ def test_the_graph_has_the_shapes_of_outputs_but_not_of_parameters(recorded, hid
     assert shapes == [[1, 20]] * 4 + [[1, 1]]
     assert [shape_of(node) for node in graph if node.op == "prim::GetAttr"] == [[]] * 6
     assert not any("481" in str(node) for node in graph)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 481
+    assert number_of_parameters(model) == 481
 
 
 def drawn(width, height):

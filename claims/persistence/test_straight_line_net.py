@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fitcore.ensembles import Ensemble, fit
+from fitcore.models import number_of_parameters
 from fitcore.testing import REFUTED, claim, override, replace
 
 TRIALS = 60
@@ -144,7 +145,7 @@ def transposed(layer):
 def test_the_net_has_31_parameters_in_four_tensors():
     shapes = {name: tuple(parameter.shape) for name, parameter in net().named_parameters()}
     assert shapes == {"fc1.weight": (10, 1), "fc1.bias": (10,), "fc2.weight": (1, 10), "fc2.bias": (1,)}
-    assert sum(parameter.numel() for parameter in net().parameters()) == 31
+    assert number_of_parameters(net()) == 31
 
 
 def net_with_dropout():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from fitcore.data import cifar10, mnist
-from fitcore.models import MLP, CifarCNN
+from fitcore.models import MLP, CifarCNN, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, error_of, override
 from fitcore.training import fit
@@ -122,10 +122,10 @@ def test_parameters_are_those_of_convolutions_normalisations_and_linear_layers(w
     a, b, c = widths
     convolutions, norms, linear = (27 + 1) * a + (9 * a + 1) * b + (9 * b + 1) * c, 2 * (a + b + c), 2570
     model = network(widths=widths)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = number_of_parameters(model)
     assert total == convolutions + norms + (4 * c + 1) * 256 + linear
     assert torchinfo.summary(model, verbose=0).total_params == total
-    assert sum(parameter.numel() for parameter in network().parameters()) == 227_594
+    assert number_of_parameters(network()) == 227_594
 
 
 def side_of_last_map(side):

@@ -1,4 +1,4 @@
-"""The training loop of an ensemble, and the learning curves that it leaves."""
+"""Fitting of every copy of an ensemble to data of its own."""
 
 from collections.abc import Callable
 from copy import deepcopy

@@ -26,5 +26,10 @@ def graph_edges(tensor: Tensor) -> list[tuple[Node, Node]]:
     return [(node, operand) for node in graph_nodes(tensor) for operand in _operands(node)]
 
 
+def graph_leaves(tensor: Tensor) -> set[Tensor]:
+    """The leaves whose ``grad`` a ``tensor.backward()`` would fill; of a constant none, of a leaf none either."""
+    return {node.variable for node in graph_nodes(tensor) if hasattr(node, "variable")}
+
+
 def _operands(node: Node) -> list[Node]:
     return [operand for operand, _ in node.next_functions if operand is not None]

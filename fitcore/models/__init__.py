@@ -1,6 +1,7 @@
 """Models."""
 
 from fitcore.models.cnn import CNN, CifarCNN
+from fitcore.models.counting import number_of_parameters
 from fitcore.models.initialisation import initialise_weights
 from fitcore.models.layers import GaussianNoise, NoisyLinear, Tanh
 from fitcore.models.linear import design_matrix, linear
@@ -24,5 +25,6 @@ __all__ = [
     "initialise_weights",
     "legendre_features",
     "linear",
+    "number_of_parameters",
     "power_features",
 ]

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from fitcore.models import CNN, CifarCNN
+from fitcore.models import CNN, CifarCNN, number_of_parameters
 
 networks = pytest.mark.parametrize("network", [CNN, CifarCNN])
 
@@ -34,7 +34,7 @@ def test_images_of_any_size_that_is_large_enough_become_logits(
 )
 def test_the_defaults_are_the_networks_of_three_blocks(network, parameters, features):
     model = network()
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert number_of_parameters(model) == parameters
     assert model.flattened_size == features
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from fitcore.gradients.graph import graph_edges, graph_nodes
+from fitcore.gradients.graph import graph_edges, graph_leaves, graph_nodes
 
 
 def test_a_leaf_and_a_constant_have_no_graph():
@@ -24,6 +24,12 @@ def test_a_node_reached_twice_counts_once_and_its_edges_twice():
 
 def test_constant_operands_have_no_edge():
     assert len(graph_edges(torch.ones(2, requires_grad=True) * torch.ones(2))) == 1
+
+
+def test_the_leaves_are_those_that_get_a_gradient():
+    x, w, c = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True), torch.ones(2)
+    assert graph_leaves((x * w * c).sum()) == {x, w}
+    assert graph_leaves(x) == graph_leaves(c * 2) == set()
 
 
 def test_a_graph_deeper_than_the_recursion_limit_is_walked():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.testing import assert_close
 
-from fitcore.models import ResidualBlock, ResidualNetwork
+from fitcore.models import ResidualBlock, ResidualNetwork, number_of_parameters
 from fitcore.seeding import seeded
 
 
@@ -43,7 +43,7 @@ def test_images_become_a_value_for_each_class(channels, classes, widths, blocks,
 
 
 def test_the_default_has_2787594_parameters():
-    assert sum(parameter.numel() for parameter in ResidualNetwork().parameters()) == 2_787_594
+    assert number_of_parameters(ResidualNetwork()) == 2_787_594
 
 
 @pytest.mark.parametrize("sizes", [(0, 1), (1, 0), (1, 1, 0)])
