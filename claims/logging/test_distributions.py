@@ -19,7 +19,7 @@ from fitcore.data import mnist
 from fitcore.ensembles import Ensemble, cross_entropies, fit
 from fitcore.testing import CONDITIONAL, claim, override, replace
 
-TRIALS = 40
+TRIALS = 60
 LAYERS = "first", "second", "last"
 
 

@@ -187,6 +187,7 @@ def mean_losses(samples, batch_size):
     finding="Batches of 32, 32, 32 and 4: the last four samples count for a quarter of the mean instead of 4 %, which "
     "moves it by 10 % or so. Equal batches, or weights by their size, give the mean over all samples.",
     controls=[override("batches of 25", batch_size=25)],
+    trials=300,
 )
 def test_the_mean_of_unequal_batches_is_not_that_of_the_samples(trials, evidence, batch_size=32):
     of_batches, of_samples, weighted, of_equal = trials.map(lambda seed: mean_losses(100, batch_size)).T
