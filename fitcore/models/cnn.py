@@ -12,6 +12,7 @@ class CNN(nn.Module):
     """A block of 3x3 convolution, ReLU and 2x2 max-pooling for each of ``widths``, then a hidden layer and logits.
 
         CNN()                                                               # 390,410 parameters
+        CNN(widths=(16, 32), hidden=None)                                   # 20,490: logits of the features at once
         CNN(image_size=64, channels=3, classes=200, widths=(16, 32, 64, 128), batch_norm=True)
 
     A block makes of a side of s pixels ⌊(s + 2 padding - 2) / 2⌋: with the default padding of 1 a convolution keeps the
@@ -32,7 +33,7 @@ class CNN(nn.Module):
         *,
         padding: int = 1,
         batch_norm: bool = False,
-        hidden: int = 256,
+        hidden: int | None = 256,
         dropout: float = 0.5,
     ) -> None:
         """Draw the parameters from the global random state, as torch's layers do.
@@ -44,14 +45,16 @@ class CNN(nn.Module):
             widths: channels of the maps of each block, of which there may be none.
             padding: of the convolutions, 0 or 1.
             batch_norm: whether maps are normalised before the ReLU.
-            hidden: neurons of the hidden layer.
+            hidden: neurons of the hidden layer; None leaves it out.
             dropout: probability of dropping one of them.
 
         Raises:
             ValueError: a size below 1, another padding, or an image too small for so many blocks.
         """
         super().__init__()
-        require_positive(channels=channels, classes=classes, widths=min(widths, default=1), hidden=hidden)
+        require_positive(
+            channels=channels, classes=classes, widths=min(widths, default=1), hidden=1 if hidden is None else hidden
+        )
         if padding not in (0, 1):
             raise ValueError(f"padding must be 0 or 1, got {padding}")
         side, smallest = image_size, 1
@@ -66,9 +69,12 @@ class CNN(nn.Module):
             norms = [nn.BatchNorm2d(fan_out)] if batch_norm else []
             self.features.extend([nn.Conv2d(fan_in, fan_out, 3, padding=padding), *norms, nn.ReLU(), nn.MaxPool2d(2)])
         self.flattened_size = [channels, *widths][-1] * side**2
-        self.classifier = nn.Sequential(
-            nn.Linear(self.flattened_size, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
-        )
+        if hidden is None:
+            self.classifier = nn.Sequential(nn.Linear(self.flattened_size, classes))
+        else:
+            self.classifier = nn.Sequential(
+                nn.Linear(self.flattened_size, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, classes) of ``images`` (n, channels, image_size, image_size).
@@ -101,7 +107,7 @@ class CifarCNN(CNN):
         *,
         padding: int = 0,
         batch_norm: bool = True,
-        hidden: int = 256,
+        hidden: int | None = 256,
         dropout: float = 0.5,
     ) -> None:
         """Draw the parameters, as `CNN` does."""

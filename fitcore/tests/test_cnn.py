@@ -38,6 +38,13 @@ def test_the_defaults_are_the_networks_of_three_blocks(network, parameters, feat
     assert model.flattened_size == features
 
 
+def test_without_a_hidden_layer_the_logits_are_of_the_features_at_once():
+    model = CNN(widths=(16, 32), hidden=None)
+    assert number_of_parameters(model) == 160 + 4_640 + 15_690
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(model(images), model.classifier[0](model.features(images).flatten(1)))
+
+
 def test_dropout_is_for_training():
     model, image = CNN(8, widths=(2,), dropout=0.5).eval(), torch.ones(1, 1, 8, 8)
     assert torch.equal(model(image), model(image))
