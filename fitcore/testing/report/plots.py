@@ -33,6 +33,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fitcore",
     # Text stays text: smaller than outlines, and set in the reader's own sans-serif.
     "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -82,8 +83,17 @@ def draw(evidence: Observation | Comparison | Curve) -> str:
 
 
 def _shortened(svg: str) -> str:
-    """The drawing with path coordinates to a hundredth of a point: half the size."""
-    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    """The drawing with coordinates to a hundredth of a point and styles that recur named once: half the size."""
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
+    counts = Counter(re.findall(r' style="([^"]*)"', svg))
+    names = {style: f"s{index}" for index, (style, count) in enumerate(counts.items()) if count > 1}
+
+    def named(attribute: re.Match[str]) -> str:
+        style = attribute[1]
+        return f' class="{names[style]}"' if style in names else attribute[0]
+
+    sheet = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    return re.sub(r' style="([^"]*)"', named, svg).replace("</style>", f"{sheet}</style>", 1)
 
 
 def _axes(figure: "Figure", height: float, left: float, top: float, bottom: float = 0.26) -> "Axes":
