@@ -140,12 +140,12 @@ def _on(threads, run):
 def race(benchmark, work, ours):
     """Steps of one copy a second: by the ensemble and by the loop, with one thread and with all."""
     contender = ours(work)
-    benchmark.pedantic(contender.run, rounds=2)
+    benchmark.pedantic(contender.run)
     loops = {"loop, 1 thread": one_by_one(work), f"loop, {CORES} threads": one_by_one(work, CORES)}
     return seed_steps_a_second({"ensemble": contender, **loops})
 
 
-def seed_steps_a_second(contenders, rounds=3):
+def seed_steps_a_second(contenders, rounds=2):
     """Of each contender, timed in turns."""
     seconds = least_seconds({name: contender.run for name, contender in contenders.items()}, rounds)
     return {name: contender.seed_steps / seconds[name] for name, contender in contenders.items()}
@@ -236,7 +236,7 @@ def compiled_by_jax(workload):
 
 def compare_with_jax(evidence, ensemble, jax, goal):
     """How many times as fast as JAX once compiled."""
-    rates = seed_steps_a_second({"ensemble": ensemble, "JAX": jax}, rounds=2)
+    rates = seed_steps_a_second({"ensemble": ensemble, "JAX": jax})
     ratio = rates["ensemble"] / rates["JAX"]
     evidence.compare("speed, JAX once compiled", rates, unit="steps of one copy a second")
     evidence.observe("times as fast as JAX once compiled; the limit is the goal", ratio, limit=goal)
