@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import pytest
@@ -42,10 +42,15 @@ class Learned:
 
     def accuracies(self, images: Tensor | None = None) -> Tensor:
         """Share of the test digits, or of other images of them (m, ...), that each copy recognises, (copies,)."""
-        images = self.test_x if images is None else images
+        if images is None:
+            return self._test_accuracies
         return torch.stack([_accuracy(network, images, self.test_y[: len(images)]) for network in self.networks])
 
-    @property
+    @cached_property
+    def _test_accuracies(self) -> Tensor:
+        return self.accuracies(self.test_x)
+
+    @cached_property
     def training_accuracies(self) -> Tensor:
         """Share of its own training digits that each copy recognises, (copies,)."""
         return torch.stack([_accuracy(*of_copy) for of_copy in zip(self.networks, self.x, self.y, strict=True)])

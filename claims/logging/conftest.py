@@ -240,17 +240,3 @@ def page(command):
         return lambda path, **request: client.open(f"/data/{path}", **request).get_json()
 
     return open_page
-
-
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory):
-    """``recorded(write)``: what ``write(writer)``, with a writer to a new folder, leaves in its event files."""
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
-
-    def record(write):
-        folder = tmp_path_factory.mktemp("run")
-        with SummaryWriter(folder) as writer:
-            write(writer)
-        return EventFiles(folder)
-
-    return record

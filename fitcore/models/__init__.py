@@ -1,6 +1,7 @@
 """Models."""
 
 from fitcore.models.cnn import CNN, CifarCNN
+from fitcore.models.convolution import convolution_size, convolve, max_pool
 from fitcore.models.counting import number_of_parameters
 from fitcore.models.initialisation import initialise_weights
 from fitcore.models.layers import GaussianNoise, NoisyLinear, Tanh
@@ -21,10 +22,13 @@ __all__ = [
     "ResidualBlock",
     "ResidualNetwork",
     "Tanh",
+    "convolution_size",
+    "convolve",
     "design_matrix",
     "initialise_weights",
     "legendre_features",
     "linear",
+    "max_pool",
     "number_of_parameters",
     "power_features",
 ]
