@@ -126,7 +126,7 @@ def test_the_classifier_recognises_all_numbers_but_those_next_to_the_boundary(
     run, (_, accuracy, _) = shared(listing, 42, epochs=epochs), classifiers(epochs=epochs)
     evidence.observe("test accuracy", accuracy)
     assert evidence.figure("test accuracy, seed 42", reported=1.0, measured=run.accuracy, tolerance=0.0005)
-    trials.mostly(accuracy >= 0.94, at_least=0.5, name="47 of 50 and more")
+    trials.mostly(accuracy >= 0.94, at_least=0.7, name="47 of 50 and more")
 
 
 @torch.no_grad()
@@ -152,10 +152,11 @@ def of_all(locate, ensemble):
 
 @claim(
     "pytorch-notes/boundary-check-is-exact",
-    verdict=REFUTED,
-    finding="It finds one of 300 points that lie 0.02 apart, none of them at 0: the deviation it prints is 0.0100 at "
-    "best, whatever the model. Under seed 42 it is that, while the two logits are equal at 0.0020. Over many seeds it "
-    "is off by 0.005 (median). A root finder has all digits.",
+    verdict=CONDITIONAL,
+    finding="To within half the spacing of its grid, 0.01 at most: it finds one of 300 points that lie 0.02 apart, "
+    "none of them at 0, so that the deviation it prints is 0.0100 at best, whatever the model. Under seed 42 it is "
+    "that, while the two logits are equal at 0.0020. Over many seeds it is off by 0.005 (median). A root finder has "
+    "all digits.",
     controls=[override("a root finder in its place", locate=root)],
 )
 def test_the_grid_misses_the_boundary_by_up_to_its_spacing(shared, classifiers, trials, evidence, locate=grid_search):
@@ -169,7 +170,7 @@ def test_the_grid_misses_the_boundary_by_up_to_its_spacing(shared, classifiers, 
     evidence.observe("distance of the grid's answer from the boundary", abs(reported - exact), limit=SPACING)
     evidence.observe("distance of the boundary from 0", abs(exact))
     trials.always(abs(reported) > 0.99 * SPACING / 2, name="never reported nearer to 0 than half the spacing")
-    trials.always(abs(reported - exact) < SPACING, name="off by less than the spacing")
+    trials.always(abs(reported - exact) < 0.51 * SPACING, name="off by half the spacing at most")
     trials.mostly(abs(reported - exact) > 1e-5, at_least=0.5, name="off by more than 0.00001")
 
 

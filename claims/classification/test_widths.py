@@ -96,9 +96,9 @@ def wide(learn):
 @claim(
     "pytorch-notes/narrow-mlp-underfits-mnist",
     verdict=CONDITIONAL,
-    finding="While it has learned as little as the wide ones need: after 20 epochs 16-16 recognises about 60 % of its "
-    "digits and 48 % of others, 256-512 100 % and 81 %. After 150 epochs it knows its own by heart, and about 77 % "
-    "of others. (After 10 epochs with 8,000 digits it was 94 % and 90 % against 100 % and 95 %.)",
+    finding="It is behind on both, but low only where there was little training: after 20 epochs with 200 digits 16-16 "
+    "recognises about 54 % of its digits and 44 % of others, 256-512 100 % and 81 %. After 150 epochs it knows its own "
+    "by heart, and 77 % of others. (After five epochs with 8,000 digits it was 89 % and 87 % against 97 % and 94 %.)",
     controls=[override("256-512", narrow=MIDDLE)],
 )
 def test_a_narrow_network_is_low_on_both_sets_until_it_is_trained_long(learn, evidence, narrow=NARROW):
@@ -114,11 +114,10 @@ def test_a_narrow_network_is_low_on_both_sets_until_it_is_trained_long(learn, ev
 
 @claim(
     "pytorch-notes/wide-mlp-overfits-mnist",
-    "pytorch-notes/mid-width-best-balance",
     verdict=REFUTED,
-    finding="Its test accuracy isn't lower: with 200 digits, known by heart, both recognise about 81 % of others, "
-    "256-512 with a 17th of the parameters. (In trials with 300 and 1,000 digits the wide one was ahead by a point. "
-    "What did rise was the test loss, from 0.64 to 0.81 after 20 epochs with 300.)",
+    finding="Its test accuracy isn't lower: with 200 digits, known by heart after 6 and 20 epochs, both recognise "
+    "about 81 % of others. (After 20 epochs the wide one has 82 %, though a test loss of 0.79 against 0.62; after "
+    "8,000 digits and five epochs 96 % against 94 %.)",
     controls=[override("16-16 for the wide one", hidden=NARROW)],
 )
 def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, hidden=WIDE):
@@ -135,7 +134,23 @@ def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, 
     evidence.compare("training - test accuracy", dict(zip(arms, gaps, strict=True)))
     assert widest.training.mean() > 0.95
     assert widest.test.mean() > middle.test.mean() - 0.05
-    assert parameters(WIDE) > 15 * parameters(MIDDLE)
+
+
+@claim(
+    "pytorch-notes/mid-width-best-balance",
+    verdict=CONDITIONAL,
+    finding="A balance of cost and accuracy, not the best on test: 256-512 recognises about 81 % of other digits, "
+    "16-16 44 %, and 2048-2048 with 17 times the parameters 81 %. (After 8,000 digits and five epochs the widest is "
+    "ahead, 96 % against 94 %.)",
+    controls=[override("16-16 called the middle", middle=NARROW), override("2048-2048 called it", middle=WIDE)],
+)
+def test_the_middle_width_tests_as_well_as_the_widest_at_a_fraction_of_its_size(learn, wide, evidence, middle=MIDDLE):
+    arms = {"16-16": learn(NARROW), "middle": wide if middle is WIDE else learn(middle), "2048-2048": wide}
+    evidence.compare("test accuracy", {name: arm.test for name, arm in arms.items()})
+    narrow, balanced, widest = (arm.test.mean() for arm in arms.values())
+    assert balanced > narrow + 0.15
+    assert abs(balanced - widest) < 0.05
+    assert parameters(WIDE) > 15 * parameters(middle)
 
 
 def parameters(hidden):
@@ -144,8 +159,8 @@ def parameters(hidden):
 
 @claim(
     "pytorch-notes/mnist-256-512-is-enough",
-    finding="After 200 digits it recognises about 81 % of others, as 2048-2048 does. (After 8,000 digits and "
-    "10 epochs it was 95.0 %, and 95.6 % with 1024-1024.)",
+    finding="After 200 digits it recognises about 81 % of others, as 2048-2048 does. (After 8,000 digits and five "
+    "epochs 94 %, where 2048-2048 has 96 %.)",
     controls=[override("16-16", hidden=NARROW)],
 )
 def test_256_and_512_units_recognise_about_as_many_digits_as_2048(learn, wide, evidence, hidden=MIDDLE):
@@ -189,11 +204,11 @@ def test_a_narrow_first_layer_saves_behind_many_inputs_and_fails_behind_few(
 
 @claim(
     "pytorch-notes/increasing-width-better",
-    finding="They differ by half a point or less, which has 60 % more parameters.",
+    finding="On average the two differ by half a point, in favour of 512-256, which has 60 % more parameters.",
     controls=[override("16-16 for the widening one", widening=NARROW)],
 )
 def test_layers_that_widen_test_about_as_well_as_layers_that_narrow(learn, evidence, widening=MIDDLE):
-    growing, shrinking = learn(widening), learn((512, 256))
+    growing, shrinking = learn(widening, 8), learn((512, 256), 8)
     evidence.compare("test accuracy", {"256-512": growing.test, "512-256": shrinking.test})
-    assert abs(growing.test - shrinking.test).mean() < 0.05
+    assert abs(growing.test.mean() - shrinking.test.mean()) < 0.02
     assert parameters((512, 256)) > 1.5 * parameters(MIDDLE)

@@ -151,12 +151,12 @@ def test_the_cnn_learns_from_300_digits_what_the_mlp_learns_from_1000(learn, evi
     "pytorch-notes/mlp-invariant-to-pixel-permutation",
     finding="With all pixels in one random order the MLP recognises 86 % as before, and the CNN 77 % instead of 90 %: "
     "less than the MLP.",
-    controls=[override("pixels in their order", reorder=lambda images: images)],
+    controls=[override("pixels in their order", scramble=False)],
 )
-def test_scrambled_pixels_leave_the_mlp_as_it_is_and_cost_the_cnn_its_lead(learn, scrambled, evidence, reorder=None):
-    prepare = reorder or scrambled
+def test_scrambled_pixels_leave_the_mlp_as_it_is_and_cost_the_cnn_its_lead(learn, scrambled, evidence, scramble=True):
     cnn, mlp = learn(), learn(network=document_mlp)
-    cnn_scrambled, mlp_scrambled = learn(copies=4, prepare=prepare), learn(network=document_mlp, prepare=prepare)
+    cnn_scrambled = learn(copies=4, prepare=scrambled) if scramble else cnn
+    mlp_scrambled = learn(network=document_mlp, prepare=scrambled) if scramble else mlp
     arms = {"CNN": cnn, "CNN, scrambled": cnn_scrambled, "MLP": mlp, "MLP, scrambled": mlp_scrambled}
     evidence.image("a digit", cnn.test_x[0, 0])
     evidence.image("the digit scrambled", cnn_scrambled.test_x[0, 0])
@@ -257,7 +257,8 @@ def accuracy_of_moved_features(learned, images, back):
     verdict=REFUTED,
     finding="Of digits moved by four pixels, still whole, it recognises 33 % instead of 90 %, and moved by six 20 %. "
     "The MLP 784-256-128-10 falls to 24 % and 13 %. The last layer, with a weight for each place, is what "
-    "fails: after four pixels, move the 7x7 features back by one, and 90 % are recognised again.",
+    "fails: after four pixels, move the 7x7 features back by one, and 90 % are recognised again. (After 8,000 digits "
+    "and five epochs it was 94 % at one pixel, 83 % at two and 43 % at four; the MLP 86, 62 and 26 %.)",
     controls=[override("moved by nothing", shifts=(0,) * 7)],
 )
 @torch.no_grad()

@@ -79,9 +79,9 @@ def shown(digit, kernel):
 @claim(
     "pytorch-notes/vertical-kernel-small-otherwise",
     verdict=CONDITIONAL,
-    finding="Horizontal and diagonal lines and plain areas give exactly 0. Others don't: of the 512 black-and-white "
-    "patches 16 give 3 or -3, of which two are vertical lines and the rest edges; 42 of the 343 without any full "
-    "column still give 2 or -2.",
+    finding="Horizontal and diagonal lines and plain areas give exactly 0. Other patches do not: of the 512 "
+    "black-and-white patches 16 give 3 or -3, of which two are vertical lines and the rest edges; 42 of the 343 "
+    "without any full column still give 2 or -2.",
     controls=[for_thin_lines, for_horizontal_edges],
 )
 def test_other_lines_give_nothing_and_edges_as_much_as_a_line(evidence, kernel=DARK_TO_BRIGHT):

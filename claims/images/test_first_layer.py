@@ -88,7 +88,7 @@ def test_conv1_tells_strokes_from_the_ground_but_answers_most_to_solid_ink(learn
     assert min(trained["straight"].mean(), trained["corner"].mean()) > 0.2
     for of_kernels in (trained, untrained):
         assert of_kernels["filled"].mean() > 1.2 * of_kernels["straight"].mean()
-        assert (of_kernels["filled"] > of_kernels["straight"]).float().mean() > 0.6
+        assert (of_kernels["filled"] > of_kernels["straight"]).float().mean() > 0.5
     zero_sum = answers(without_mean(conv1_of(networks)[0]))
     assert (zero_sum["straight"] > 3 * zero_sum["filled"]).float().mean() > 0.8
 
@@ -110,13 +110,13 @@ def handmade(kernels):
 @claim(
     "pytorch-notes/training-makes-conv1-edge-detectors",
     verdict=REFUTED,
-    finding="Training turns them little: the cosine of a kernel before and after is 0.94 on average. The best |cosine| "
-    "with a gradient or a line is 0.59 before, as for any random kernel, and 0.59 after; an edge detector would have "
-    "close to 1. What grows is the share of the plain sum, from 0.11 to 0.21 of a kernel's square, which an edge "
-    "detector does not have.",
+    finding="Training turns them only a little way: after three epochs on 1,000 digits the cosine of a kernel before "
+    "and after is 0.94, after five on 8,000 it is 0.89. The best |cosine| with a gradient or a line, 0.59 for random "
+    "kernels, becomes 0.60 and 0.62; an edge detector would have close to 1. What grows more is the share of the plain "
+    "sum, from 0.11 to 0.20 of a kernel's square, which an edge detector does not have.",
     controls=[override("handmade edge and line kernels", kernels_of=handmade)],
 )
-def test_trained_kernels_resemble_edges_and_lines_no_more_than_random_ones(learn, evidence, kernels_of=as_it_is):
+def test_trained_kernels_resemble_edges_and_lines_hardly_more_than_random_ones(learn, evidence, kernels_of=as_it_is):
     learned = learn()
     kernels = {
         "before": conv1_of(before_training(learned))[0],
@@ -148,7 +148,7 @@ def threshold_of_the_favourites(answers, biases):
     verdict=CONDITIONAL,
     finding="Each has a favourite: the hundredth of fifty digits' patches to which a trained channel answers "
     "strongest are alike, with a mean cosine of 0.94 (all patches: 0.52). But not only that: its map is above zero at "
-    "about two thirds of the patches, and at a third of those unlike its favourite (cosine below 0.5).",
+    "about two thirds of the patches, and at about two fifths of those unlike its favourite (cosine below 0.5).",
     controls=[override("a threshold that only favourites pass", shown=threshold_of_the_favourites)],
 )
 def test_a_channel_has_a_favourite_patch_and_answers_to_others_as_well(learn, evidence, shown=threshold_of_nothing):
@@ -190,9 +190,9 @@ def dark_and_answer(layer, digit, black_ones=as_it_is):
     "pytorch-notes/insensitive-filters-give-all-black-maps",
     verdict=CONDITIONAL,
     finding="Black maps there are: of a 7 in about 70 % of the networks before training, and training turns the "
-    "kernels little; of the maps of trained ones about one in twenty is black. But black does not mean insensitive: "
-    "these filters answer as strongly as the others, downwards, which the display cuts off. The one that answers least "
-    "is another in nine networks of ten.",
+    "kernels little; of the maps of trained ones at most one in five, here about one in twenty. But black does not "
+    "mean insensitive: these filters answer as strongly as the others, downwards, which the display cuts off. The one "
+    "that answers least is another in nine networks of ten.",
     controls=[override("black ones that don't answer", black_ones=unresponsive)],
     trials=400,
 )

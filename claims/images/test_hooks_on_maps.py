@@ -70,8 +70,9 @@ def test_the_hooks_store_what_the_convolutions_return(n, seed, forward):
 @claim(
     "pytorch-notes/captured-maps-are-post-relu",
     verdict=REFUTED,
-    finding="The hook sits on the convolution, before ReLU: in the trained networks about 43 % of the stored values of "
-    "conv1 are negative, and three quarters of those of conv2. A hook on a module nn.ReLU stores what ReLU activated.",
+    finding="The hook sits on the convolution, before ReLU: in the trained networks about two fifths of the stored "
+    "values of conv1 are negative, and two thirds to three quarters of those of conv2. A hook on a module nn.ReLU "
+    "stores what ReLU activated.",
     controls=[override("hooks on the ReLU", conv1=RELU1, conv2="features.4")],
 )
 def test_the_stored_maps_are_those_before_relu(learn, evidence, conv1=CONV1, conv2=CONV2):

@@ -49,9 +49,9 @@ def in_squares(network):
 @claim(
     "pytorch-notes/each-kernel-learns-a-different-feature",
     verdict=CONDITIONAL,
-    finding="No two are the same, but they were drawn so, and learning hardly turns them: the cosine between before "
-    "and after is 0.95 in the median. More than nine can't be independent of 3x3 numbers: before ReLU every further "
-    "map is a weighted sum of others and a constant.",
+    finding="No two are the same, but they were drawn so, and learning turns most of them little: the median cosine "
+    "between before and after is 0.95, and 0.91 after 8,000 digits and five epochs. More than nine can't be "
+    "independent of 3x3 numbers: before ReLU every further map is a weighted sum of others and a constant.",
     controls=[override("one kernel sixteen times", copies_of=one_kernel_for_all)],
 )
 def test_kernels_differ_as_they_were_drawn_and_only_nine_are_independent(learn, evidence, copies_of=trained_copies):
@@ -138,13 +138,13 @@ def test_the_first_kernels_turn_towards_edges_and_stay_half_other(learn, evidenc
 @claim(
     "pytorch-notes/cnn-flow-metaphors",
     finding="From step to step the digit can be told more clearly: 76 % by the nearest of ten means of pixels, 79 % "
-    "after the first pooling, 83 % after the second, 86 % by the ten outputs. So by learning: before it the "
+    "after the first pooling, 85 % after the second, 90 % by the ten outputs. So by learning: before it the "
     "features tell no more than the first maps.",
     controls=[override("before learning", copies_of=fresh_copies)],
 )
 @torch.no_grad()
 def test_the_digit_can_be_told_more_clearly_from_step_to_step(learn, data_root, evidence, copies_of=trained_copies):
-    learned, digits = learn(), mnist(data_root)[:500]
+    learned, digits = learn(copies=4, epochs=8), mnist(data_root)[:500]
     images, labels = learned.test_x[:500], learned.test_y[:500]
     networks = copies_of(learned)[:4]
     pixels, first, second, outputs = torch.stack([shares_by_step(net, digits, images, labels) for net in networks]).T

@@ -187,8 +187,8 @@ def test_the_listing_of_section_12_runs_for_five_epochs(listing, evidence, netwo
 
 @claim(
     "pytorch-notes/mnist-cnn-train-accuracy-rises-each-epoch",
-    finding="The loss falls in every epoch. The accuracy rises by about 38, 8 and 4 points (1,600 digits), and in the "
-    "fifth epoch by 2, hardly more than what chance decides.",
+    finding="The loss falls in every epoch. The accuracy rises by about 35 and 8 points (1,600 digits) in the second "
+    "and third, and by 6 more in the last two together; from one of these to the next chance may decide.",
     controls=[override("a learning rate of 0", lr=0.0, digits=320)],
 )
 def test_from_epoch_to_epoch_the_loss_falls_and_the_accuracy_rises(listing, evidence, lr=0.001, digits=1600):
@@ -197,7 +197,7 @@ def test_from_epoch_to_epoch_the_loss_falls_and_the_accuracy_rises(listing, evid
     evidence.curve("printed accuracy", range(1, 6), {"training": accuracies}, x_label="epoch")
     evidence.curve("printed loss", range(1, 6), {"sum over batches": losses}, x_label="epoch")
     assert (losses.diff() < 0).all()
-    assert (accuracies[:4].diff() > 0).all()
+    assert (accuracies[:3].diff() > 0).all()
     assert accuracies[4] > accuracies[2]
 
 

@@ -65,16 +65,13 @@ def test_without_relu_max_pooling_keeps_the_network_nonlinear(seed, network):
     "pytorch-notes/nonlinearity-relu-needed-in-cnn",
     verdict=REFUTED,
     finding="It learns digits as well: after 1,000 of them, in 14x14 pixels, and five epochs both networks recognise "
-    "nine test digits in ten.",
-    controls=[override("ten digits to learn from", digits=10)],
+    "nine test digits in ten. With average pooling as well, and so linear, it is eight in ten.",
+    controls=[override("average pooling as well", network=linear_throughout)],
 )
-def test_without_relu_the_network_learns_digits_as_well(learn, evidence, digits=1000):
-    setting = {"copies": 3, "epochs": 5, "digits": digits, "prepare": halved}
-    rectified = learn(network=with_relu, **setting).accuracies()
-    unrectified = learn(network=without_relu, **setting).accuracies()
+def test_without_relu_the_network_learns_digits_as_well(learn, evidence, network=without_relu):
+    rectified, unrectified = (learn(network=of, epochs=5, prepare=halved).accuracies() for of in (with_relu, network))
     evidence.compare("test accuracy", {"with ReLU": rectified, "without": unrectified})
-    assert unrectified.mean() > 0.75
-    assert unrectified.mean() > rectified.mean() - 0.06
+    assert unrectified.mean() > rectified.mean() - 0.04
 
 
 def sine():

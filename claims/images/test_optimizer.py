@@ -188,9 +188,10 @@ def losses_of(shared, data_root):
 @claim(
     "pytorch-notes/training-without-zero-grad-worse",
     verdict=CONDITIONAL,
-    finding="With Adam it does: after 120 updates at a rate of 0.003 the loss is about 0.5 with zero_grad and about "
-    "1.5 without. With SGD at a small rate it helps, as a momentum of 1 would: at 0.01 the loss is still 2.28 with "
-    "zero_grad, and about 1.1 without (320 digits in 14x14 pixels, narrower network).",
+    finding="In the listing it does: after its one epoch, of 8,000 digits, about 0.88 of others are recognised with "
+    "zero_grad and about 0.5 without (three runs). So it does after 120 updates of Adam at 0.003: the loss is about "
+    "0.5 with it and 1.5 without. With SGD at a small rate it helps, as a momentum of 1 would: at 0.01 the loss is "
+    "still 2.28 with zero_grad, and about 1.1 without (320 digits in 14x14 pixels, narrower network).",
     controls=[override("cleared after all", uncleared=CLEARED)],
 )
 def test_adding_gradients_up_hurts_adam_and_speeds_up_a_slow_sgd(losses_of, evidence, uncleared=UNCLEARED):

@@ -31,8 +31,8 @@ def no_pooling(size):
 
 @claim(
     "pytorch-notes/pooling-increases-receptive-field",
-    finding="After the two blocks of the network an output sees 10x10 pixels, and without pooling 5x5: each pooling "
-    "doubles what every later pixel counts for.",
+    finding="After the two blocks of the network an output sees 10x10 pixels, and without pooling 5x5: after "
+    "each pooling a step in the map is twice as many pixels of the image.",
     controls=[override("no pooling", pool=no_pooling)],
 )
 @example(kernel=3, blocks=2, pool=nn.AvgPool2d)
@@ -105,25 +105,25 @@ def recognised(digits, others, prepare):
 @claim(
     "pytorch-notes/maxpool-keeps-the-important-features",
     verdict=CONDITIONAL,
-    finding="The largest value is the important one where features are bright on dark, as after ReLU. Of digits pooled "
-    "4x4 a nearest neighbour recognises 77 % (88 % at full size) if the strokes are bright, and 17 % if they "
-    "are dark on bright. The mean of each window keeps 87 % both times.",
+    finding="The largest value is the important one where features are bright on dark, as after ReLU: of digits pooled "
+    "2x2 a nearest neighbour recognises 89 %, as at full size (88 %), but 71 % if the strokes are dark on bright. The "
+    "mean of each window keeps 88 % both times.",
     controls=[replace("torch.nn.functional.max_pool2d", mean_of_each_window, "the mean of each window")],
 )
 def test_max_pooling_keeps_bright_strokes_and_loses_dark_ones(data_root, evidence):
     digits, others = mnist(data_root)[:1000], mnist(data_root, train=False)[:500]
-    pool = nn.MaxPool2d(4)
+    pool = nn.MaxPool2d(2)
     shares = {
         "all pixels": recognised(digits, others, nn.Identity()),
         "bright strokes, pooled": recognised(digits, others, pool),
         "dark strokes, pooled": recognised(digits, others, lambda images: pool(1 - images)),
-        "mean of each window": recognised(digits, others, nn.AvgPool2d(4)),
+        "mean of each window": recognised(digits, others, nn.AvgPool2d(2)),
     }
     evidence.table("share of 500 digits recognised", [{"what is kept": k, "share": v} for k, v in shares.items()])
     full, bright, dark, mean = shares.values()
-    assert full > mean > bright > dark
-    assert bright > 0.65
-    assert dark < 0.4
+    assert bright > full - 0.03
+    assert dark < full - 0.08
+    assert mean > dark + 0.08
 
 
 def shrunk(images):
@@ -140,23 +140,20 @@ def network_without_pooling():
 
 @claim(
     "pytorch-notes/pooling-prevents-overfitting",
-    verdict=CONDITIONAL,
-    finding="It narrows the gap: from 300 digits of 14x14 pixels the network recognises 9 points more of its own than "
-    "of others, without pooling 15. But not because it recognises more of others (79 and 84 %): it learns less of its "
-    "own by heart (88 and 99 %).",
+    finding="From 300 digits of 14x14 pixels, known by heart with pooling and without, the network recognises 88 % of "
+    "others with it and 86 % without: the gap is a quarter narrower. (At full size, 28x28 and 40 epochs at 0.001, it "
+    "was 86 and 84 %. After 12 epochs pooling narrows the gap because less has been learned by heart.)",
     controls=[override("no pooling in either", network=network_without_pooling)],
 )
-def test_pooling_narrows_the_gap_by_learning_less_by_heart(learn, evidence, network=pooled_network):
-    pooled, unpooled = (
-        learn(network=of, prepare=shrunk, digits=300, epochs=8) for of in (network, network_without_pooling)
-    )
-    arms = {"with pooling": pooled, "without": unpooled}
-    test = {name: arm.accuracies() for name, arm in arms.items()}
-    training = {name: arm.training_accuracies for name, arm in arms.items()}
+def test_pooling_narrows_the_gap_of_networks_that_know_their_digits_by_heart(learn, evidence, network=pooled_network):
+    arms = {"with pooling": network, "without": network_without_pooling}
+    learned = {name: learn(network=of, prepare=shrunk, digits=300, epochs=20) for name, of in arms.items()}
+    test = {name: of.accuracies() for name, of in learned.items()}
+    training = {name: of.training_accuracies for name, of in learned.items()}
     evidence.compare("share of test digits recognised", test)
     evidence.compare("share of training digits", training)
     of_others, of_others_unpooled = (shares.mean() for shares in test.values())
     of_own, of_own_unpooled = (shares.mean() for shares in training.values())
+    assert min(of_own, of_own_unpooled) > 0.95
+    assert of_others > of_others_unpooled
     assert of_own - of_others < of_own_unpooled - of_others_unpooled
-    assert of_others < of_others_unpooled + 0.03
-    assert of_own < of_own_unpooled - 0.02

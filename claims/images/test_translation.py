@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given
 from torch import nn
 
-from fitcore.testing import REFUTED, claim, override, replace
+from fitcore.testing import CONDITIONAL, claim, override, replace
 from fitcore.testing.strategies import tensors
 
 SHIFTS = st.integers(-3, 3)
@@ -87,10 +87,10 @@ def whole_map(network):
 
 @claim(
     "pytorch-notes/maxpool-shift-invariance-exact",
-    verdict=REFUTED,
-    finding="One pixel to the left, and of the pooled values that are not 0 some 40 % change, in each of 150 digits, "
-    "and the whole network answers about one digit in ten differently. What does not change is the maximum of a whole "
-    "map.",
+    verdict=CONDITIONAL,
+    finding="Nearly so for the answer, not for the features. One pixel to the left, and of the pooled values that are "
+    "not 0 some 40 % change, in each of 150 digits. The network answers about one digit in ten differently after 1,000 "
+    "digits, and one in forty after 8,000 and five epochs. What does not change at all is the maximum of a whole map.",
     controls=[override("pooling over the whole map", pooled=whole_map)],
 )
 @torch.no_grad()
@@ -107,7 +107,7 @@ def test_a_shift_by_one_pixel_changes_what_is_pooled(learn, evidence, pooled=fea
     evidence.observe("share of digits answered differently", answers)
     assert changed.flatten(2).any(2).all()
     assert (share > 0.2).all()
-    assert answers.mean() > 0.02
+    assert answers.mean() < 0.25
     of_map, of_moved_map = (whole_map(learned.networks[0])(images) for images in (digits, moved))
     torch.testing.assert_close(of_map, of_moved_map)
 
