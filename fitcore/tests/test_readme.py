@@ -35,7 +35,7 @@ def test_the_example_claim_holds_and_its_control_is_detected(example: Project) -
 
 
 def test_the_example_of_an_ensemble_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    _, example, _ = blocks("python")
+    _, example, *_ = blocks("python")
     exec(example.replace("epochs=500", "epochs=5"), {})
     assert capsys.readouterr().out.startswith("tensor(")
 
@@ -43,11 +43,17 @@ def test_the_example_of_an_ensemble_runs(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_example_of_a_network_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    *_, example = blocks("python")
+    *_, example, _ = blocks("python")
     monkeypatch.chdir(tmp_path)
     exec(example.replace("epochs=3", "epochs=1").replace(":2000", ":64"), {})
     assert capsys.readouterr().out.startswith("tensor(")
     assert [path.name for path in tmp_path.iterdir()] == ["digits.pt"]
+
+
+def test_the_example_of_a_look_inside_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    *_, example = blocks("python")
+    exec(example, {})
+    assert capsys.readouterr().out.endswith("torch.Size([60, 240])\n")
 
 
 def test_the_folders_that_the_readme_names_exist() -> None:
