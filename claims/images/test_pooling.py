@@ -147,7 +147,7 @@ def network_without_pooling():
 )
 def test_pooling_narrows_the_gap_of_networks_that_know_their_digits_by_heart(learn, evidence, network=pooled_network):
     arms = {"with pooling": network, "without": network_without_pooling}
-    learned = {name: learn(network=of, prepare=shrunk, digits=300, epochs=20) for name, of in arms.items()}
+    learned = {name: learn(network=of, prepare=shrunk, digits=300, epochs=20, copies=5) for name, of in arms.items()}
     test = {name: of.accuracies() for name, of in learned.items()}
     training = {name: of.training_accuracies for name, of in learned.items()}
     evidence.compare("share of test digits recognised", test)
