@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 from fitcore.evaluation.memory import allocated_bytes
 from fitcore.models import number_of_parameters
 from fitcore.seeding import seeded
-from fitcore.testing import REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 from fitcore.testing.strategies import tensors
 
 SPLIT = (8, 8, 8, 8)
@@ -191,17 +191,18 @@ def test_multiplying_restores_the_loss(outputs, steps, restore):
 
 @claim(
     "pytorch-notes/accumulation-leftover-handled-correctly",
-    verdict=REFUTED,
-    finding="None of it is lost, and none gets into the next epoch. But each loss is divided by 4, however many are "
-    "left: r batches give r/4 of the gradient that a loop over large batches has there, in the listing (125 batches, "
-    "so 1 left) a quarter. Divided by the number that are left, it is the gradient.",
+    verdict=CONDITIONAL,
+    finding="None of it is lost, and none gets into the next epoch; each sample even counts as much as any other, "
+    "1/32. But it is not what a loop over large batches does, which averages over those that are there: of r batches "
+    "left it has r/4 of that gradient, in the listing (125 batches, so 1 left) a quarter. Divided by the number that "
+    "are left, it is the same.",
     controls=[override("divided by the number left", last_divisor=len)],
 )
 @settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**32 - 1), left=st.just(1) | st.integers(1, 3), last_divisor=st.just(lambda sizes: len(SPLIT))
 )
-def test_the_leftover_gradient_is_too_small(seed, left, last_divisor):
+def test_the_leftover_gradient_is_a_quarter_for_each_batch_left(seed, left, last_divisor):
     def as_listed(sizes):
         return [1 / last_divisor(sizes) for _ in sizes]
 

@@ -191,8 +191,8 @@ LISTINGS = {
 @claim(
     "pytorch-notes/clip-demo-needs-matplotlib-import",
     verdict=CONDITIONAL,
-    finding="With matplotlib.pyplot imported as plt, as three earlier listings do, both run. With torch, nn and optim "
-    "alone they train, and then stop with a NameError where they plot.",
+    finding="With matplotlib.pyplot imported as plt, as four earlier listings do at the top, their last lines run. "
+    "With torch, nn and optim alone they train, and then stop with a NameError where they plot.",
     controls=[override("with plt", plotting=True)],
 )
 @pytest.mark.parametrize("demo", LISTINGS)
@@ -350,7 +350,7 @@ def test_each_model_starts_elsewhere(trials, evidence, models=models_one_after_t
     "pytorch-notes/clip-demo-plot-shows-clipped-norm",
     verdict=REFUTED,
     finding="The norms are taken before clipping: with seed 42 the plotted ones are 4 to 865 under the cap 0.1 and 31 "
-    "to 86 under 1.0, and under no seed is one below its cap. Taken after clipping they all are.",
+    "to 86 under 1.0, and with two other seeds as well none is below its cap. Taken after clipping they all are.",
     controls=[override("taken after clipping", plotted="after")],
 )
 def test_the_plotted_norms_are_those_before_clipping(shared, trials, evidence, plotted="norms"):

@@ -158,9 +158,9 @@ def test_by_sgd_the_loss_grows_until_it_is_nan(teach, trials, evidence, *, layer
 @claim(
     "pytorch-notes/explosion-gives-nan-loss",
     verdict=CONDITIONAL,
-    finding="With 3 layers, whose gradient is 1,300 at the start, two networks in three end without a NaN: an "
-    "update throws all units of a layer to where ReLU is zero. What is left are the last biases, and a loss of "
-    "about log 10.",
+    finding="With 3 layers, whose gradient is 1,300 at the start, only about one network in four ends in NaN. In more "
+    "than half an update throws all units of a layer to where ReLU is zero: what is left are the last biases, and a "
+    "loss of about log 10.",
     controls=[override("Kaiming's weights", init=kaiming)],
     trials=120,
 )
@@ -172,7 +172,7 @@ def test_an_explosion_may_end_in_dead_units(teach, trials, evidence, init=nn.ini
     evidence.observe("the same output for every digit", same)
     trials.always(ended.gradient_before > 50, name="a large gradient at the start")
     dead = same & (abs(ended.loss - CHANCE) < 0.4)
-    trials.mostly(dead, at_least=0.1, name="the same output for every digit in the end")
+    trials.mostly(dead, at_least=0.2, name="the same output for every digit in the end")
 
 
 @claim(
@@ -180,7 +180,7 @@ def test_an_explosion_may_end_in_dead_units(teach, trials, evidence, init=nn.ini
     "pytorch-notes/explosion-makes-huge-weights",
     verdict=CONDITIONAL,
     finding="Under Adam neither happens: its steps are as long whatever the gradient is. With 20 layers the "
-    "gradient is 2e16; the loss falls, from 1e16 to 1e15 in 20 updates, and the weights keep their norm within a "
+    "gradient is 2e16; the loss falls, from 1e16 to 5e14 in 20 updates, and the weights keep their norm within a "
     "hundredth.",
     controls=[override("SGD", optimizer=SGD)],
 )
@@ -227,8 +227,8 @@ def demonstrate(shared):
 @claim(
     "pytorch-notes/explosion-makes-huge-weights",
     verdict=CONDITIONAL,
-    finding="Under SGD it does: four updates of the model 'Without Clipping' (seed 42) take the second layer's "
-    "weights from a norm of 6 to 1e7, and the last one's from 0.5 to 50,000.",
+    finding="Under SGD it does: four updates of the first model of 15.2 (seed 42), truly unclipped, take the second "
+    "layer's weights from a norm of 6 to 1e7, and the last one's from 0.5 to 50,000.",
     controls=[override("a rate of 0.0001", lr=1e-4)],
     trials=1,
 )
@@ -319,18 +319,20 @@ def test_clipping_cures_steps_that_are_too_long(demonstrate, trials, evidence, m
 @claim(
     "pytorch-notes/clipping-prevents-explosion-in-training",
     verdict=CONDITIONAL,
-    finding="Where depth makes it explode, clipping only keeps it from becoming NaN. Eight layers of N(0, 1) "
-    "weights have a gradient of 1e7; after 40 updates clipped to 1 it is still nearly 1e6 and the loss as large, "
-    "where Kaiming's weights, not clipped, have come to about 1.4 (medians).",
+    finding="Where depth makes it explode, clipping keeps it from becoming NaN, and the loss falls, but the explosion "
+    "is still there after 40 updates. Eight layers of N(0, 1) weights have a gradient of 1e7; clipped to 1 it is still "
+    "nearly 1e6, and the loss goes from 6e6 to 6e5, where Kaiming's weights, not clipped, have come to about 1.3 "
+    "(medians).",
     controls=[override("Kaiming's weights", network=KAIMING)],
 )
-def test_clipping_does_not_cure_the_explosion_of_depth(teach, trials, evidence, network=EXPLODING):
+def test_clipping_alone_leaves_much_of_the_explosion_of_depth(teach, trials, evidence, network=EXPLODING):
     clipped, cured = teach(network, max_norm=1.0), teach(KAIMING)
     evidence.compare(
         "log10 of the gradient", {"before": clipped.gradient_before.log10(), "after": clipped.gradient_after.log10()}
     )
     evidence.compare("log10 of the loss", {"clipped": clipped.loss.log10(), "Kaiming": cured.loss.log10()})
     trials.always(clipped.curves.losses.isfinite().all(0), name="clipped: never NaN")
+    trials.always(clipped.loss < clipped.curves.losses[0] / 2, name="clipped: the loss falls")
     trials.always((clipped.gradient_after > 1e3) & (clipped.loss > 1e3), name="clipped: exploded still")
     trials.always(cured.loss < 10, name="Kaiming's weights: nothing explodes")
     assert cured.loss.mean() < CHANCE - 0.05
@@ -354,13 +356,13 @@ def test_a_lower_rate_cures_steps_that_are_too_long(demonstrate, trials, evidenc
 @claim(
     "pytorch-notes/lower-lr-cures-explosion",
     verdict=CONDITIONAL,
-    finding="It doesn't where depth makes it explode: the gradient is there before any step. Eight layers of N(0, "
-    "1) weights become NaN at a rate of 1e-4; at 1e-6 some lose all their units, to a loss of log 10; and at 1e-7 "
-    "and below nothing overflows, but the loss after 40 updates is 1e5 and more. Kaiming's weights come to about "
-    "1.4 at 0.05.",
+    finding="It doesn't undo the one of depth: the gradient is 1e7 before any step. Eight layers of N(0, 1) weights "
+    "become NaN at a rate of 1e-4; at 1e-6 some do, and some lose all their units, to a loss of log 10; at 1e-7 and "
+    "1e-8 nothing overflows and the loss falls, but in 40 updates only from some 1e6 to 1e5 and 6e5, where Kaiming's "
+    "weights come to about 1.3 at 0.05 (medians).",
     controls=[override("Kaiming's weights", network=KAIMING, rates=(0.05, 0.02))],
 )
-def test_no_rate_cures_the_explosion_of_depth(
+def test_a_lower_rate_does_not_undo_the_explosion_of_depth(
     teach, trials, evidence, network=EXPLODING, rates=(1e-4, 1e-6, 1e-7, 1e-8)
 ):
     slow = [teach(network, lr=rate) for rate in rates]
@@ -369,8 +371,9 @@ def test_no_rate_cures_the_explosion_of_depth(
         "loss after 40 updates", [{"rate": rate, "median": f"{ended.loss.median():.3g}"} for rate, ended in rows]
     )
     trials.always(slow[0].gradient_before > 1e5, name="the gradient has exploded before the first step")
-    learnt = torch.stack([ended.loss.mean() < CHANCE - 0.05 for ended in slow])
-    trials.always(~learnt, name="at no rate the loss comes below that of guessing")
+    learnt = torch.stack([(ended.loss < CHANCE - 0.3).any() for ended in slow])  # NaN is not
+    trials.always(~learnt, name="after 40 updates no copy is better than guessing, at any rate")
+    trials.always(slow[-1].loss < slow[-1].curves.losses[0] / 2, name="at the lowest the loss falls")
     assert teach(KAIMING).loss.mean() < CHANCE - 0.05
 
 
@@ -381,7 +384,7 @@ def xavier(weight):
 @claim(
     "pytorch-notes/better-init-prevents-explosion",
     finding="Eight layers of N(0, 1) weights have a gradient of 1e7, and a loss of NaN after 40 updates. Kaiming's "
-    "begin with about 6 and come to a loss of 1.4, Xavier's with 0.2 and to 1.7 (medians).",
+    "begin with about 6 and come to a loss of 1.3, Xavier's with 0.2 and to 1.7 (medians).",
     controls=[override("N(0, 1)", init=nn.init.normal_)],
 )
 @pytest.mark.parametrize("init", [kaiming, xavier])
@@ -410,4 +413,4 @@ def test_normalisation_keeps_a_bad_start_from_becoming_nan(teach, trials, eviden
     assert lost.loss.isnan().float().mean() > 0.5
     trials.always(rescued.gradient_before < 1e3, name="with it: a gradient below a thousand")
     trials.always(rescued.curves.losses.amax(0) < 50, name="and a loss that stays below 50")
-    assert rescued.loss.mean() < rescued.curves.losses[0].mean() - 1
+    assert rescued.loss.mean() < rescued.curves.losses[0].mean() - 0.5

@@ -83,7 +83,7 @@ FACTOR = math.sqrt(math.pi / (math.pi - 1))
     "pytorch-notes/bn-stops-gradient-explosion",
     verdict=CONDITIONAL,
     finding="Under N(0, 1) weights it takes the factor of a layer from 5.6 down to 1.22. But Kaiming's, with 1.0 "
-    "before, get 1.22 as well, so that BatchNorm makes the gradient explode: some 2,500-fold through 40 layers. "
+    "before, get 1.22 as well, so that BatchNorm makes the gradient explode: some 2,700-fold through 40 layers. "
     "For large batches theory has √(π/(π-1)) = 1.21, whatever the weights: the mean that ReLU adds is no signal to "
     "the next normalisation, which stretches what remains.",
     controls=[override("no normalisation", batch_norm=False)],

@@ -105,7 +105,7 @@ def test_a_chain_of_sigmoids_has_at_most_a_quarter_to_the_power_of_its_length(x,
 @given(layers=st.integers(1, 60), weight=st.just(8.0), below=st.floats(0, 3.99), bias=st.floats(-9, 9))
 def test_a_chain_of_steep_sigmoids_explodes(layers, weight, below, bias):
     assert chain_gradient(0.5, layers, weight, -weight / 2) == 2.0**layers
-    assert chain_gradient(0.5, layers, below, bias) <= (below / 4) ** layers
+    assert chain_gradient(0.5, layers, below, bias) <= (below / 4) ** layers * (1 + 1e-12)
 
 
 @claim(
@@ -147,8 +147,8 @@ def draw(evidence, norms, activation):
 
 @claim(
     "pytorch-notes/sigmoid-deep-net-vanishes-severely",
-    finding="Through 20 layers of 64 to 1e-17 with torch's default weights, 3e-13 with Xavier's and 1e-10 with "
-    "Kaiming's: by 0.14, 0.24 and 0.31 a layer, as mean-field theory predicts.",
+    finding="Through 20 layers of 64 to 1e-17 with torch's default weights, 2e-13 with Xavier's and 1e-10 with "
+    "Kaiming's: by 0.14, 0.23 and 0.31 a layer, as mean-field theory predicts.",
     controls=[override("tanh", activation=nn.Tanh)],
     trials=40,
 )
@@ -166,8 +166,8 @@ def test_the_gradient_vanishes_severely_through_deep_sigmoid_networks(
     "pytorch-notes/tanh-deep-net-vanishes-severely",
     verdict=CONDITIONAL,
     finding="With torch's default weights 1e-5 is left after 20 layers, 0.57 a layer; but the weights are to blame: "
-    "without any activation it is as little. With Xavier's a fifth is left, which is not severe, and with Kaiming's it "
-    "doubles.",
+    "without any activation it is as little. With Xavier's about a sixth is left, which is not severe, and with "
+    "Kaiming's it even grows, 1.7-fold.",
     controls=[override("sigmoid", activation=nn.Sigmoid), override("Xavier's weights", default="xavier")],
     trials=40,
 )
@@ -182,4 +182,4 @@ def test_the_gradient_vanishes_through_deep_tanh_networks_only_if_weights_are_sm
     trials.less(left[default], bound, name="default: less than 1e-4 is left")
     trials.less(without, bound, name="so it is without an activation")
     trials.less(np.full(trials.count, -1), left["xavier"], name="Xavier: more than a tenth")
-    trials.less(np.full(trials.count, -0.3), left["kaiming"], name="Kaiming: more than half")
+    trials.less(np.zeros(trials.count), left["kaiming"], name="Kaiming: it grows")

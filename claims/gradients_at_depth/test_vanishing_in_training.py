@@ -77,9 +77,9 @@ def learn(shared, trials):
 @claim(
     "pytorch-notes/vanishing-front-layers-do-not-learn",
     verdict=CONDITIONAL,
-    finding="With SGD: of ten sigmoid layers the first moves by a billionth of its size, the last by a hundredth. Adam "
-    "divides the gradient by its size: with five, whose first gets a 600th of the last one's gradient and moves by "
-    "0.0002 with SGD, it moves by 3.5 times its size, and the loss falls.",
+    finding="With SGD: of ten sigmoid layers the first moves by less than a billionth of its size (median), the tenth "
+    "by a hundredth. Adam divides the gradient by its size: with five, whose first gets a 600th of the fifth one's "
+    "gradient and moves by 0.0002 with SGD, it moves by 3.5 times its size, and the loss falls.",
     controls=[override("a single layer", deep=1), override("SGD throughout", adaptive=sgd)],
     trials=TRIALS,
 )
@@ -102,7 +102,7 @@ def test_front_layers_stay_with_sgd_but_move_with_adam(learn, trials, evidence, 
     "pytorch-notes/vanishing-loss-and-accuracy-stuck",
     verdict=CONDITIONAL,
     finding="With ten sigmoid layers the loss stays at log 10 and the accuracy at a tenth, with SGD and with Adam. "
-    "With five, of which the first gets a 600th of the last one's gradient, SGD is stuck, and Adam is not: its loss "
+    "With five, of which the first gets a 600th of the fifth one's gradient, SGD is stuck, and Adam is not: its loss "
     "falls to 1.7.",
     controls=[override("a single layer", deep=1), override("SGD throughout", adaptive=sgd)],
     trials=TRIALS,
