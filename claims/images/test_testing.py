@@ -1,7 +1,6 @@
 """Sections 10.5 and 12.1: the test loop: its order, no_grad, eval() and the device."""
 
 from functools import partial
-from time import thread_time
 
 import hypothesis.strategies as st
 import pytest
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fitcore.data import mnist
 from fitcore.evaluation.memory import allocated_bytes
-from fitcore.evaluation.throughput import time_ratio
+from fitcore.evaluation.passes import passes_and_backward, share_of_time, tracked_passes, untracked_passes
 from fitcore.models import CNN, MLP
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override
@@ -125,21 +124,6 @@ def test_a_forward_pass_stores_results_and_no_gradients(seed, then):
     assert all(gradient is not None for gradient in gradients(outputs))
 
 
-def tracked_passes(model, x, calls):
-    for _ in range(calls):
-        model(x)
-
-
-def untracked_passes(model, x, calls):
-    with torch.no_grad():
-        tracked_passes(model, x, calls)
-
-
-def passes_and_backward(model, x, calls):
-    for _ in range(calls):
-        model(x).sum().backward()
-
-
 @claim(
     "pytorch-notes/no-grad-faster",
     verdict=CONDITIONAL,
@@ -154,10 +138,10 @@ def passes_and_backward(model, x, calls):
 def test_no_grad_is_faster_for_one_image_and_not_for_a_batch(
     evidence, forward=untracked_passes, tracked=tracked_passes
 ):
-    small = MLP([784, *[16] * 12, 10], nn.ReLU), torch.rand(1, 784), 20
-    large = document_cnn(), torch.rand(256, 1, 28, 28), 1
-    of_small = time_ratio(partial(forward, *small), partial(tracked_passes, *small), 100, clock=thread_time)
-    of_large = time_ratio(partial(forward, *large), partial(tracked, *large), 4, clock=thread_time)
+    small = MLP([784, *[16] * 12, 10], nn.ReLU), torch.rand(1, 784)
+    large = document_cnn(), torch.rand(256, 1, 28, 28)
+    of_small = share_of_time(forward, tracked_passes, *small, calls=20, rounds=100)
+    of_large = share_of_time(forward, tracked, *large, calls=1, rounds=4)
     rows = [{"network": "MLP, one image", "share": of_small}, {"network": "CNN, 256 images", "share": of_large}]
     evidence.table("time under no_grad over that of the tracked pass", rows)
     assert of_small < 0.85

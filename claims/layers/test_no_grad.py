@@ -1,8 +1,5 @@
 """Section 5: what torch.no_grad() spares a forward pass: the graph, memory, and hardly any arithmetic."""
 
-from functools import partial
-from time import thread_time
-
 import pytest
 import torch
 from torch import nn
@@ -10,7 +7,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from fitcore.evaluation.memory import allocated_bytes
-from fitcore.evaluation.throughput import time_ratio
+from fitcore.evaluation.passes import passes_and_backward, share_of_time, tracked_passes, untracked_passes
 from fitcore.models import CNN, MLP
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 
@@ -104,26 +101,6 @@ def cnn_on_a_batch():
     return CNN().eval(), images()
 
 
-def share_of_time(forward, tracked, network, *, calls, rounds):
-    """Time of ``calls`` passes over that of as many tracked ones."""
-    return time_ratio(partial(forward, *network, calls), partial(tracked, *network, calls), rounds, clock=thread_time)
-
-
-def tracked_passes(model, x, calls):
-    for _ in range(calls):
-        model(x)
-
-
-def untracked_passes(model, x, calls):
-    with torch.no_grad():
-        tracked_passes(model, x, calls)
-
-
-def passes_and_backward(model, x, calls):
-    for _ in range(calls):
-        model(x).sum().backward()
-
-
 @claim(
     "pytorch-notes/no-grad-saves-compute",
     verdict=CONDITIONAL,
@@ -136,8 +113,8 @@ def passes_and_backward(model, x, calls):
     ],
 )
 def test_no_grad_saves_time_where_layers_have_little_to_do(evidence, forward=untracked_passes, tracked=tracked_passes):
-    of_small = share_of_time(forward, tracked_passes, small_network(), calls=20, rounds=200)
-    of_large = share_of_time(forward, tracked, cnn_on_a_batch(), calls=1, rounds=8)
+    of_small = share_of_time(forward, tracked_passes, *small_network(), calls=20, rounds=200)
+    of_large = share_of_time(forward, tracked, *cnn_on_a_batch(), calls=1, rounds=8)
     rows = [{"network": "1-10-1, 3 numbers", "share": of_small}, {"network": "CNN, 32 images", "share": of_large}]
     evidence.table("time of the forward pass under no_grad over that of the tracked one", rows)
     assert of_small < 0.85

@@ -1,4 +1,4 @@
-"""Fitting of every copy of an ensemble to data of its own."""
+"""Training of ensembles."""
 
 from collections.abc import Callable
 from copy import deepcopy
