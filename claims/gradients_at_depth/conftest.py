@@ -1,13 +1,18 @@
-"""Deep networks of equal layers, and how large gradients and signals are in each layer."""
+"""Deep networks of equal layers and their gradients in each; and what becomes of networks whose gradients explode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 
+from fitcore.data import mnist
+from fitcore.ensembles import Ensemble, LearningCurves, cross_entropies, fit, mean_squared_errors
 from fitcore.gradients.depth import gradient_norms_by_layer
+from fitcore.seeding import seeded
 
 
 class Shortcut(nn.Module):
@@ -103,3 +108,146 @@ def signals(shared, trials) -> Callable[..., Tensor]:
     return lambda activation, init="default", **settings: shared(
         signal_growth, trials.count, DeepNetwork(activation, init, **settings)
     )
+
+
+COPIES, BATCH = 6, 32
+
+momentum_sgd = partial(SGD, momentum=0.9)
+
+
+@dataclass(frozen=True)
+class DigitsNetwork:
+    """ReLU layers of 64 on digits of 8 x 8 pixels; biases start at zero."""
+
+    layers: int = 8
+    init: str = "standard normal"
+    norm: type[nn.Module] | None = None
+
+    def build(self) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for _ in range(self.layers):
+            norm = [self.norm(64)] if self.norm else []
+            layers += [initialised(nn.Linear(64, 64), self.init), *norm, nn.ReLU()]
+        return nn.Sequential(*layers, initialised(nn.Linear(64, 10), self.init))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a network learns. Each copy has digits of its own; as many as a batch make an epoch a step."""
+
+    optimizer: Callable[..., torch.optim.Optimizer] = momentum_sgd
+    lr: float = 0.05
+    max_norm: float | None = None
+    digits: int = 10 * BATCH
+    epochs: int = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Copies of a network after training; norms of gradients and weights, each (copies,), are of all parameters."""
+
+    ensemble: Ensemble
+    x: Tensor
+    curves: LearningCurves
+    gradient_before: Tensor
+    gradient_after: Tensor
+    weights_before: Tensor
+    weights_after: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        return self.curves.losses[-1]
+
+    @property
+    def outputs(self) -> Tensor:
+        """Of the inputs that it learned, (copies, n, ...)."""
+        with torch.no_grad():
+            return self.ensemble(self.x)
+
+
+def gradients(ensemble, loss, x, y):
+    (gradient,) = torch.autograd.grad(loss(ensemble(x), y).sum(), ensemble.flat)
+    return ensemble.rows(gradient).double().norm(dim=1)
+
+
+def trained(build, seeds, loss, data, lesson):
+    ensemble = Ensemble(build, seeds)
+    gradient, weights = gradients(ensemble, loss, *data), ensemble.rows().detach().double().norm(dim=1)
+    curves = fit(
+        ensemble,
+        data,
+        epochs=lesson.epochs,
+        optimizer=partial(lesson.optimizer, lr=lesson.lr),
+        loss=loss,
+        batch_size=BATCH,
+        max_norm=lesson.max_norm,
+    )
+    after = gradients(ensemble, loss, *data), ensemble.rows().detach().double().norm(dim=1)
+    return Outcome(ensemble, data[0], curves, gradient, after[0], weights, after[1])
+
+
+def pixels(digits):
+    """The digits as 64 standardised numbers each."""
+    pooled = nn.functional.avg_pool2d(digits.scaled[..., 2:-2, 2:-2], 3).flatten(1)
+    return (pooled - pooled.mean()) / pooled.std()
+
+
+def taught_digits(seeds, root, network, lesson):
+    digits = mnist(root)
+    with seeded(seeds[0]):
+        rows = torch.stack([torch.randperm(len(digits))[: lesson.digits] for _ in seeds])
+    x, y = pixels(digits[rows.flatten()]).unflatten(0, rows.shape), digits.labels[rows]
+    return trained(network.build, seeds, cross_entropies, (x, y), lesson)
+
+
+@pytest.fixture
+def teach(shared, data_root):
+    """``teach(layers=8, init="standard normal", norm=None, copies=6, **settings of a `Lesson`)`` gives an `Outcome`."""
+
+    def run(layers=8, init="standard normal", norm=None, copies=COPIES, **settings) -> Outcome:
+        network, lesson = DigitsNetwork(layers, init, norm), Lesson(**settings)
+        return shared(taught_digits, tuple(shared.seeds(copies).tolist()), data_root, network, lesson)
+
+    return run
+
+
+@pytest.fixture
+def test_digits(data_root):
+    """Digits held out: 64 standardised numbers each, (500, 64), and labels, (500,)."""
+    digits = mnist(data_root, train=False)[:500]
+    return pixels(digits), digits.labels
+
+
+class Amplified(nn.Module):
+    """Ten times the sigmoid."""
+
+    def forward(self, x):
+        return 10 * torch.sigmoid(x)
+
+
+def unstable():
+    """The network of section 15.2."""
+    return nn.Sequential(nn.Linear(10, 100), Amplified(), nn.Linear(100, 100), Amplified(), nn.Linear(100, 1))
+
+
+def demonstration(seeds, lesson):
+    with seeded(seeds[0]):
+        x, y = torch.randn(len(seeds), 32, 10), torch.randn(len(seeds), 32, 1)
+    return trained(unstable, seeds, mean_squared_errors, (x, y), lesson)
+
+
+@pytest.fixture
+def demonstrate(shared):
+    """``demonstrate(**settings of a `Lesson`)`` gives the `Outcome` of section 15.2's demonstration."""
+
+    def run(**settings) -> Outcome:
+        lesson = Lesson(**{"optimizer": SGD, "lr": 0.01, "epochs": 100, **settings})
+        return shared(demonstration, tuple(shared.seeds(2 * COPIES).tolist()), lesson)
+
+    return run
+
+
+@pytest.fixture
+def demonstration_network():
+    """Makes the network of section 15.2."""
+    return unstable

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fitcore.seeding import seeded
@@ -21,9 +22,10 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 class Shared:
     """Memo of calls, keyed by the function and its arguments: what pytest hands out as the fixture ``shared``.
 
-    A result is handed to every claim that asks for it: treat it as read-only. It is computed under a seed of its own,
-    so that it doesn't depend on which claim asks first. While a control patches something, results are kept apart: what
-    was computed without the patch would hide it, what is computed under it would leak into other claims.
+    A result is handed to every claim that asks for it: treat it as read-only. It is computed under a seed of its own
+    and with gradients on, so that it doesn't depend on which claim asks first. While a control patches something,
+    results are kept apart: what was computed without the patch would hide it, what is computed under it would leak into
+    other claims.
     """
 
     def __init__(self, base_seed: int) -> None:
@@ -61,7 +63,7 @@ class Shared:
         if not known:
             # The seed may not depend on where in memory an argument (a function, say) lies.
             name = _ADDRESS.sub("", f"{function.__module__}.{what}{args}{kwargs}")
-            with seeded(int(trial_seeds(self._base_seed, name, 1)[0])):
+            with seeded(int(trial_seeds(self._base_seed, name, 1)[0])), torch.enable_grad():
                 self._results[key] = function(*args, **kwargs)
         return self._results[key]
 

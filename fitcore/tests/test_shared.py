@@ -68,6 +68,12 @@ def test_global_generators_are_left_as_they_were(shared):
     assert (torch.get_rng_state() == state).all()
 
 
+def test_gradients_are_on_whatever_the_claim_that_asks_has_set(shared):
+    with torch.no_grad():
+        assert shared(torch.is_grad_enabled)
+        assert not torch.is_grad_enabled()
+
+
 def test_results_kept_apart_are_forgotten_and_the_others_are_not(shared):
     counted = Counted()
     shared(counted)
