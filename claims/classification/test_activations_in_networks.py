@@ -19,7 +19,7 @@ from fitcore.models import MLP
 from fitcore.testing import CONDITIONAL, claim, error_of, override
 from fitcore.testing.strategies import tensors
 
-TRIALS = 40
+TRIALS = 60
 
 
 def adam(lr):

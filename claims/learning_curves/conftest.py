@@ -19,7 +19,7 @@ from fitcore.ensembles.gradients import gradients_of
 from fitcore.models import MLP, Tanh
 from fitcore.seeding import seeded
 
-COPIES = 40
+COPIES = 60
 HELD_OUT = 200
 SHIFTS = (1, 1), (0, 1), (2, 1), (1, 0), (1, 2)  # rows and columns skipped of an image with a margin of one
 

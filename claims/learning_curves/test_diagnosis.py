@@ -5,7 +5,7 @@ import numpy as np
 from fitcore.evaluation.diagnosis import Pattern, diagnose
 from fitcore.testing import claim, override
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 
@@ -21,7 +21,7 @@ CAUSES = {
 
 @claim(
     "pytorch-notes/patterns-identify-causes",
-    finding="400 runs with known causes, on digits and on a noisy sine: `fitcore.evaluation.diagnosis` names the cause "
+    finding="600 runs with known causes, on digits and on a noisy sine: `fitcore.evaluation.diagnosis` names the cause "
     "from the two curves in 99 % of them, once it is told what a constant prediction would cost. Without that the "
     "straight line that underfits a sine looks healthy.",
     controls=[override("the training loss alone", blind=True)],

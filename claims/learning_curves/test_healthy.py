@@ -5,7 +5,7 @@ from torch import nn
 
 from fitcore.testing import claim, override
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 

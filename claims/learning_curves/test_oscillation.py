@@ -7,7 +7,7 @@ import torch
 from fitcore.evaluation.diagnosis import roughness
 from fitcore.testing import REFUTED, claim, override
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 

@@ -7,7 +7,7 @@ import torch
 from fitcore.testing import claim, override
 from fitcore.training import EarlyStopping
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 

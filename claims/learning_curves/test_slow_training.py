@@ -8,7 +8,7 @@ from fitcore.evaluation.throughput import time_ratio
 from fitcore.models import MLP
 from fitcore.testing import claim, override
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 

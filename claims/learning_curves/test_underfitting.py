@@ -6,7 +6,7 @@ import torch
 
 from fitcore.testing import CONDITIONAL, claim, override
 
-TRIALS = 40
+TRIALS = 60
 CHANCE = float(np.log(10))  # the loss of a model that knows nothing of ten classes
 
 
