@@ -64,6 +64,7 @@ def assemble(catalogue: Catalogue, run: Run) -> Report:
     return {
         "schema": 1,
         "environment": run.environment,
+        "merged": [],
         "documents": [
             {"key": document.key, "title": document.title, "statements": len(document.statements)}
             for document in catalogue.documents
@@ -104,6 +105,7 @@ def _case(item: ItemRun) -> CaseRecord:
         "duration_s": round(item.duration_s, 4),
         "reason": item.reason,
         "evidence": item.evidence,
+        "measured_on": None,
     }
 
 

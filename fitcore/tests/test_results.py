@@ -112,7 +112,7 @@ def test_b(trials, evidence, x=1):
         "finding": "Only for x.",
         "trials": 20,
         "untestable": None,
-        "tests": [{"nodeid": nodeid, "outcome": "passed", "reason": None}],
+        "tests": [{"nodeid": nodeid, "outcome": "passed", "reason": None, "measured_on": None}],
         "controls": [{"name": "off", "detected": True, "tests": [f"{nodeid}[control: off]"], "reason": None}],
         "no_control": None,
         "rerun": f"pytest {nodeid} --base-seed 0",

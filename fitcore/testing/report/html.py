@@ -1,10 +1,12 @@
 """The pages: ``index.html`` for readers and ``summary.md`` for a CI job."""
 
 import re
-from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from fitcore.testing.report import plots, tally, wording
 from fitcore.testing.report.schema import Comparison, Curve, Observation, Report
@@ -29,6 +31,11 @@ def render_page(report: Report) -> str:
 def render_summary(report: Report) -> str:
     """Render ``summary.md`` in GitHub-flavoured Markdown."""
     return _templates().get_template("summary.md.j2").render(report=report)
+
+
+def render_verdicts(report: Report) -> str:
+    """Render the table of all verdicts in GitHub-flavoured Markdown, which depends on no measurement."""
+    return _templates().get_template("verdicts.md.j2").render(report=report)
 
 
 @cache
@@ -64,7 +71,8 @@ def picture(evidence: Observation | Comparison | Curve) -> Picture:
         svg = plots.draw(evidence)
     except Exception as error:
         return Picture(None, f"{type(error).__name__}: {error}")
-    return Picture(f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}", None)
+    # Nothing is left that would have to be escaped in an attribute; base64 would take a third more.
+    return Picture(Markup("data:image/svg+xml," + quote(svg, safe=" !$'()*+,-./:;=?@[]_{|}~")), None)
 
 
 def markdown(text: str) -> str:

@@ -97,13 +97,17 @@ Evidence = Observation | Comparison | Curve | Figure | Table | Image | Decision
 
 
 class CaseRecord(TypedDict):
-    """One test item of a claim: the plain function, or one of its parameter cases."""
+    """One test item of a claim: the plain function, or one of its parameter cases.
+
+    ``measured_on`` names the machine where it was not that of the report's own run.
+    """
 
     nodeid: str
     outcome: Literal["passed", "failed", "error", "skipped"]
     duration_s: float
     reason: str | None
     evidence: list[Evidence]
+    measured_on: str | None
 
 
 class ControlRecord(TypedDict):
@@ -169,9 +173,10 @@ class EnvironmentRecord(TypedDict):
 
 
 class Report(TypedDict):
-    """All of ``claims.json``, claims in catalogue order."""
+    """All of ``claims.json``, claims in catalogue order; ``merged`` are other runs that it was completed by."""
 
     schema: Literal[1]
     environment: EnvironmentRecord
+    merged: list[EnvironmentRecord]
     documents: list[DocumentRecord]
     claims: list[ClaimRecord]
