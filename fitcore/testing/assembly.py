@@ -85,6 +85,7 @@ def _record(statement: Statement, serving: Sequence[CollectedClaim], run: Run) -
         "origin": cast(Origin, statement.origin),
         "statement": statement.statement,
         "setup": statement.setup,
+        "highlight": statement.highlight,
         "verdict": cast(Verdict, verdict),
         "outcome": _outcome(items, controls, len(serving)),
         "finding": " ".join(dict.fromkeys(claim["finding"] for claim in serving if claim["finding"])) or None,

@@ -52,7 +52,8 @@ def control(detected, name="no clearing", reason=None):
 def claim(name="gradients-add-up", **changes):
     plain = {
         "id": f"notes/{name}", "document": "notes", "section": "1.2", "kind": "semantics", "origin": "stated",
-        "statement": "Gradients add up.", "setup": "", "verdict": "holds", "outcome": "confirmed", "finding": None,
+        "statement": "Gradients add up.", "setup": "", "highlight": False, "verdict": "holds",
+        "outcome": "confirmed", "finding": None,
         "trials": 10, "duration_s": 0.1, "untestable": None, "tests": [case()], "controls": [control(True)],
         "no_control": None, "rerun": "pytest test_a.py",
     }  # fmt: skip

@@ -107,6 +107,7 @@ def test_b(trials, evidence, x=1):
         "document": "doc",
         **keys,
         "statement": "It is so.",
+        "highlight": False,
         "verdict": "conditional",
         "outcome": "confirmed",
         "finding": "Only for x.",

@@ -19,6 +19,7 @@ statement = "The loss finally stagnates."
 setups = ["raw-readings"]                     # optional
 setup = "Learning rate 1e-4."                 # optional
 untestable = "why no fair experiment exists"  # optional
+highlight = true                              # optional: the report opens with it, if it turns out not to hold
 ```
 """
 
@@ -44,6 +45,7 @@ _DOCUMENT_KEYS = {"key": str, "title": str, "file": str, "complete": bool}
 _STATEMENT_KEYS = {
     **dict.fromkeys(("id", "section", "kind", "origin", "statement", "setup", "untestable"), str),
     "setups": list,
+    "highlight": bool,
 }
 
 
@@ -55,6 +57,7 @@ class Statement:
         id: ``"document/statement"``.
         setup: all that the document fixes, the shared settings first.
         untestable: why no fair experiment exists, or ``None``.
+        highlight: whether a report opens with it.
         location: ``"file:line"`` of its entry.
 
     """
@@ -66,6 +69,7 @@ class Statement:
     statement: str
     setup: str
     untestable: str | None
+    highlight: bool
     location: str
 
     @property
@@ -207,6 +211,7 @@ class _Source:
             statement=entry["statement"],
             setup=" ".join(filter(None, [*self._named_setups(entry, at), entry.get("setup")])),
             untestable=entry.get("untestable"),
+            highlight=entry.get("highlight", False),
             location=at("id"),
         )
 

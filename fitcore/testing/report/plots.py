@@ -85,10 +85,10 @@ def draw(evidence: Observation | Comparison | Curve) -> str:
 
 
 def _shortened(svg: str) -> str:
-    """The drawing as one line, a third of the size.
+    """The drawing as one line, a quarter of the size.
 
-    Coordinates go to a hundredth of a point, styles that recur are named once, and nothing is kept of how Matplotlib
-    groups and indents.
+    Coordinates go to a hundredth of a point, dots to a tenth, styles that recur are named once, names are short, and
+    nothing is kept of how Matplotlib groups and indents.
     """
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
@@ -97,13 +97,14 @@ def _shortened(svg: str) -> str:
             element.tail = None
         if not parent.tag.endswith(("}text", "}style")):
             parent.text = None
+        digits = 1 if parent.tag.endswith("}use") else 2
         for name, value in list(parent.items()):
-            parent.set(name, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split())))
+            parent.set(name, re.sub(rf"(\.\d{{{digits}}})\d+", r"\1", " ".join(value.split())))
             if value.startswith("rotate(-0 ") or (name == "id" and parent.tag.endswith(("}g", "}svg"))):
                 del parent.attrib[name]
     _name_styles(root)
-    for prefix, namespace in (("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink")):
-        ElementTree.register_namespace(prefix, namespace)
+    _shorten_references(root)
+    ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     drawing = ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
     # In a data URI a double quote takes three characters.
     return re.sub("<[^>]+>", lambda tag: tag[0].replace("'", "").replace('"', "'"), drawing)
@@ -119,6 +120,12 @@ def _ungrouped(element: Element) -> Iterator[Element]:
 
 
 def _name_styles(root: Element) -> None:
+    for group in root.iter():
+        styles = {child.get("style") for child in group}
+        if group.tag.endswith("}g") and len(styles) == 1 and (style := styles.pop()):
+            group.set("style", style)
+            for child in group:
+                del child.attrib["style"]
     counts = Counter(style for element in root.iter() if (style := element.get("style")))
     names = {style: f"s{index}" for index, (style, count) in enumerate(counts.items()) if count > 1}
     for element in root.iter():
@@ -126,6 +133,19 @@ def _name_styles(root: Element) -> None:
             element.text = f"{element.text}" + "".join(f".{name}{{{style}}}" for style, name in names.items())
         elif element.get("style") in names:
             element.set("class", names[element.attrib.pop("style")])
+
+
+def _shorten_references(root: Element) -> None:
+    names = {element.get("id"): f"i{index}" for index, element in enumerate(root.iter()) if element.get("id")}
+    for element in root.iter():
+        for attribute, value in list(element.items()):
+            if attribute == "id":
+                element.set("id", names[value])
+            elif attribute.endswith("}href"):
+                del element.attrib[attribute]
+                element.set("href", f"#{names[value[1:]]}")
+            elif value.startswith("url(#"):
+                element.set(attribute, f"url(#{names[value[5:-1]]})")
 
 
 def _axes(figure: "Figure", height: float, left: float, top: float, bottom: float = 0.26) -> "Axes":

@@ -132,6 +132,7 @@ class ClaimRecord(TypedDict):
     origin: Origin
     statement: str
     setup: str
+    highlight: bool
     verdict: Verdict
     outcome: Outcome
     finding: str | None

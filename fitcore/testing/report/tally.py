@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import get_args
 
 from fitcore.testing.report.schema import ClaimRecord, ControlRecord, DocumentRecord, Outcome, Verdict
@@ -47,6 +48,33 @@ def derived(claims: Iterable[ClaimRecord]) -> list[ClaimRecord]:
 def of_document(claims: Iterable[ClaimRecord], document: DocumentRecord) -> list[ClaimRecord]:
     """Those of one document."""
     return [claim for claim in claims if claim["document"] == document["key"]]
+
+
+def highlights(claims: Iterable[ClaimRecord]) -> list[ClaimRecord]:
+    """Those to open with: marked in their catalogue, not simply true, and confirmed to be so in this run."""
+    return [
+        claim
+        for claim in claims
+        if claim["highlight"] and claim["verdict"] in ("refuted", "conditional") and claim["outcome"] == "confirmed"
+    ]
+
+
+def topic(claim: ClaimRecord) -> str:
+    """The folder that its tests lie in, ``""`` where none were collected."""
+    return PurePosixPath(claim["tests"][0]["nodeid"].partition("::")[0]).parent.name if claim["tests"] else ""
+
+
+def topics(claims: Iterable[ClaimRecord]) -> list[str]:
+    """All of them, sorted."""
+    return sorted({topic(claim) for claim in claims} - {""})
+
+
+def control(claim: ClaimRecord) -> str:
+    """How its controls fared, the worst first, in the words of ``wording.CONTROLS``."""
+    detected = {control["detected"] for control in claim["controls"]}
+    if not detected:
+        return "none"
+    return "not detected" if False in detected else "not run" if None in detected else "detected"
 
 
 def by_verdict(claims: Iterable[ClaimRecord]) -> dict[Verdict, int]:

@@ -22,6 +22,7 @@ OUTCOMES: dict[Outcome, str] = {
     "skipped": "a requirement was missing, such as a GPU",
     "not-run": "no test of it was part of this run",
 }
+CONTROLS = ("detected", "not detected", "not run", "none")
 _CONFIRMED: dict[Verdict, str] = {
     "holds": "This run confirmed that the statement holds.",
     "conditional": "This run confirmed that the statement holds under some conditions and fails under others.",

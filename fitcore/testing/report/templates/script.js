@@ -11,7 +11,7 @@ function textOf(claim) {
 }
 
 function applyFilters() {
-  const { search, ...fields } = Object.fromEntries(new FormData(filters));
+  const { search, sort, ...fields } = Object.fromEntries(new FormData(filters));
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const wanted = Object.entries(fields).filter(([, value]) => value);
   const active = words.length > 0 || wanted.length > 0;
@@ -32,6 +32,16 @@ function applyFilters() {
   filters.querySelector("output").textContent = active ? `${shown} of ${claims.length} statements` : "";
 }
 
+function applyOrder() {
+  const by = filters.elements.sort.value;
+  for (const list of document.querySelectorAll(".claims")) {
+    const order = [...list.children].sort((a, b) => (
+      (by && Number(b.dataset[by]) - Number(a.dataset[by])) || claims.indexOf(a) - claims.indexOf(b)
+    ));
+    list.append(...order);
+  }
+}
+
 function reveal() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const claim = target?.closest(".claim");
@@ -47,10 +57,18 @@ function reveal() {
 }
 
 filters.hidden = false;
-filters.addEventListener("input", applyFilters);
+filters.addEventListener("input", (event) => (event.target.name === "sort" ? applyOrder() : applyFilters()));
 filters.addEventListener("submit", (event) => event.preventDefault());
 // The fields are cleared only after the event.
-filters.addEventListener("reset", () => setTimeout(applyFilters));
+filters.addEventListener("reset", () => setTimeout(() => { applyFilters(); applyOrder(); }));
+addEventListener("keydown", (event) => {
+  if (event.key === "/" && !event.target.closest("input, select")) {
+    event.preventDefault();
+    filters.elements.search.focus();
+  } else if (event.key === "Escape" && event.target.closest("#filters")) {
+    filters.reset();
+  }
+});
 addEventListener("hashchange", reveal);
 reveal();
 
@@ -75,3 +93,23 @@ for (const button of document.querySelectorAll(".copy")) {
     }
   });
 }
+
+const root = document.documentElement;
+const themeButton = document.getElementById("theme");
+const darkSystem = matchMedia("(prefers-color-scheme: dark)");
+
+function isDark() {
+  return (root.dataset.theme ?? (darkSystem.matches ? "dark" : "light")) === "dark";
+}
+
+function labelTheme() {
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
+}
+
+themeButton.hidden = false;
+themeButton.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  labelTheme();
+});
+darkSystem.addEventListener("change", labelTheme);
+labelTheme();
