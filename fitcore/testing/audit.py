@@ -1,0 +1,108 @@
+"""Do verdicts depend on luck? ``python -m fitcore.testing.audit --seeds 20 claims/shapes`` runs claims again and again.
+
+Every run moves all seeds of the suite (``--base-seed``). Claims that came out differently from run to run are listed,
+and what can be said of those that never did: an upper bound on how often they might.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fitcore.testing.errors import ClaimError
+from fitcore.testing.report.reading import read_report
+from fitcore.testing.report.schema import Report
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of claims over several base seeds.
+
+    Attributes:
+        runs: number of base seeds.
+        failures: by statement, the base seeds under which it wasn't confirmed, or a control of it wasn't detected.
+        claims: number of statements that ran.
+        margin: the largest probability to fail on fresh seeds that a claim estimated of itself.
+
+    """
+
+    runs: int
+    failures: dict[str, list[int]]
+    claims: int
+    margin: float
+
+    @property
+    def bound(self) -> float:
+        """Upper bound of the flake rate of a claim that never failed, of confidence ``CONFIDENCE``."""
+        return 1 - (1 - CONFIDENCE) ** (1 / self.runs)
+
+
+def audit(reports: Sequence[Report]) -> Audit:
+    """Compare reports of the same claims under several base seeds."""
+    margin, ran, failures = 0.0, set[str](), dict[str, list[int]]()
+    for report in reports:
+        for claim in report["claims"]:
+            if claim["outcome"] in ("confirmed", "violated", "error"):
+                ran.add(claim["id"])
+            if claim["outcome"] in ("violated", "error"):
+                failures.setdefault(claim["id"], []).append(report["environment"]["base_seed"])
+            risks = (record.get("fresh_seed_failure") for test in claim["tests"] for record in test["evidence"])
+            margin = max([margin, *(risk for risk in risks if isinstance(risk, float))])
+    return Audit(len(reports), failures, len(ran), margin)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run pytest under each base seed and print what changed; 0 if nothing did."""
+    options, pytest_arguments = _parser().parse_known_args(arguments)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        run = partial(_run, arguments=pytest_arguments, folder=Path(folder))
+        try:
+            found = audit(list(pool.map(run, seeds)))
+        except ClaimError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    for claim, failed in sorted(found.failures.items()):
+        print(f"{claim}: failed under {len(failed)} of {found.runs} base seeds: {', '.join(map(str, failed))}")
+    steady = found.claims - len(found.failures)
+    print(
+        f"{steady} of {found.claims} statements came out the same under all {found.runs} base seeds: "
+        f"each fails with probability below {found.bound:.2g} ({CONFIDENCE:.0%} confidence)"
+    )
+    print(f"the thinnest margin that a claim estimated of itself: {found.margin:.1e}")
+    return int(bool(found.failures))
+
+
+def _run(seed: int, arguments: Sequence[str], folder: Path) -> Report:
+    directory = folder / str(seed)
+    command = [sys.executable, "-m", "pytest", *arguments, "--base-seed", str(seed), "--claim-report", str(directory)]
+    done = subprocess.run([*command, "-q"], capture_output=True, text=True, check=False)
+    try:
+        report = read_report(directory)
+    except ClaimError as error:
+        raise ClaimError(f"{error}\n{done.stdout}{done.stderr}".rstrip()) from None
+    summary = (done.stdout.strip().splitlines() or ["nothing was said"])[-1]
+    print(f"base seed {seed}: {summary.strip('= ')}", flush=True)
+    return report
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fitcore.testing.audit",
+        description="Run claims under several base seeds. All other arguments are pytest's.",
+    )
+    parser.add_argument("--seeds", type=int, default=10, metavar="K", help="number of base seeds (default: 10)")
+    parser.add_argument("--first-seed", type=int, default=1, metavar="N", help="the first of them (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="runs at a time (default: 1)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

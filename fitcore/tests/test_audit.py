@@ -1,0 +1,63 @@
+"""The audit of base seeds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fitcore.testing.audit import audit
+from fitcore.tests.project import HEAD, IMPORTS, Project, entry
+from fitcore.tests.reports import case, claim, decision, pending, report
+
+
+def test_a_claim_that_fails_under_some_seeds_is_listed_with_them():
+    runs = [
+        report(claim("a"), claim("b", outcome="violated"), pending("c"), base_seed=1),
+        report(claim("a"), claim("b"), pending("c"), base_seed=2),
+        report(claim("a"), claim("b", outcome="error"), pending("c"), base_seed=3),
+    ]
+    found = audit(runs)
+    assert (found.runs, found.claims, found.failures) == (3, 2, {"notes/b": [1, 3]})
+
+
+def test_the_thinnest_margin_is_that_of_all_decisions():
+    risks = [1e-9, 3e-5, None]
+    tests = [case(evidence=[decision(fresh_seed_failure=risk) for risk in risks])]
+    assert audit([report(claim(tests=tests)), report(claim())]).margin == 3e-5
+
+
+@pytest.mark.parametrize(("runs", "bound"), [(1, 0.95), (50, 0.0581)])
+def test_the_bound_is_the_rate_that_would_have_shown_itself_with_the_confidence(runs, bound):
+    assert audit([report(claim())] * runs).bound == pytest.approx(bound, rel=1e-2)
+
+
+def run(project: Project, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "fitcore.testing.audit", *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    return subprocess.run(command, cwd=project.path, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_lucky_verdict_is_found_out(project: Project):
+    project.catalogue(HEAD + entry("lucky") + entry("sure"))
+    project.claims("""
+@claim("doc/lucky", controls=[override("never", wanted=2)])
+def test_lucky(request, wanted=0):
+    assert request.config.option.base_seed % 2 == wanted
+
+@claim("doc/sure", controls=[override("never", sure=False)])
+def test_sure(sure=True):
+    assert sure
+""")
+    done = run(project, "--seeds", "3", "--jobs", "2", "test_claims.py")
+    assert done.returncode == 1, done.stderr
+    assert "doc/lucky: failed under 2 of 3 base seeds: 1, 3\n1 of 2 statements came out the same" in done.stdout
+
+
+def test_a_run_that_leaves_no_report_is_told(project: Project):
+    project.catalogue("nonsense")
+    project.pytester.makepyfile(test_claims=IMPORTS)
+    done = run(project, "--seeds", "1")
+    assert done.returncode == 2
+    assert "can't read the report" in done.stderr
+    assert "bad TOML" in done.stderr
