@@ -96,7 +96,7 @@ def replace(target: str, by: Any, name: str | None = None) -> Replace:
     return Replace(target, by, name or getattr(by, "__name__", f"{target} = {by!r}").replace("_", " "))
 
 
-def override(name: str, **arguments: Any) -> Override:
+def override(name: str, /, **arguments: Any) -> Override:
     """Control: rerun the test with other values for its parameters, defaulted or Hypothesis-drawn arguments.
 
     Hypothesis refuses ``@given`` on a test with defaulted arguments: there, draw the setting from ``st.just(...)``. The
