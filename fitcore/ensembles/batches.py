@@ -36,5 +36,5 @@ class Batches:
 def _chosen(values: Tensor, index: Tensor) -> Tensor:
     """values[s, index[s]] for every copy s, (S, size, ...)."""
     if values.stride(0) == 0:  # the same for every copy
-        return values[0, index]
+        return values[0].index_select(0, index.flatten()).unflatten(0, index.shape)
     return values[torch.arange(len(values), device=values.device)[:, None], index]
