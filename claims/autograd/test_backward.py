@@ -194,6 +194,7 @@ def named(operations):
 
 @claim(
     "pytorch-notes/second-backward-always-raises",
+    "pytorch-notes/second-backward-needs-retain-graph",
     verdict=CONDITIONAL,
     finding="Where the first backward has freed a tensor that some operation had saved for it: x² saves x, exp its "
     "result, and even the factor of x·2 is saved.",
@@ -213,6 +214,7 @@ def test_a_second_backward_raises_where_a_tensor_was_saved(x, retain_graph, oper
 
 @claim(
     "pytorch-notes/second-backward-always-raises",
+    "pytorch-notes/second-backward-needs-retain-graph",
     verdict=CONDITIONAL,
     finding="Operations that save no tensor, such as x + 1, -x, a clone, a view or a cumulated sum, go backward again "
     "and again, and the gradients add up.",

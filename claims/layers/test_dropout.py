@@ -41,6 +41,7 @@ def seven_standard_errors(p, draws):
 
 @claim(
     "pytorch-notes/dropout-active-in-train",
+    "pytorch-notes/dropout-rescales-in-training",
     finding="The share of zeros is p within the error of so many draws, for each unit and for each pair of neighbours "
     "(p²): they are drawn independently. What stays is multiplied by 1 / (1 - p), so that the mean remains.",
     controls=[
