@@ -256,5 +256,7 @@ def test_forked_workers_cant_read_a_dataset_on_the_gpu(device="cuda"):
         loader = DataLoader(LinearDataset(where), batch_size=10, num_workers=2, multiprocessing_context="fork")
         return next(iter(loader))[0].to("cuda")
 
-    assert "Cannot re-initialize CUDA in forked subprocess" in str(error_of(first_batch, device))
+    # Which of the two depends on whether torch or the driver is the first to notice.
+    refusal = str(error_of(first_batch, device))
+    assert "Cannot re-initialize CUDA in forked subprocess" in refusal or "initialization error" in refusal
     assert torch.equal(first_batch("cpu").cpu(), LinearDataset().x[:10])

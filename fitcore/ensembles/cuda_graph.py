@@ -24,6 +24,7 @@ class CapturedStep:
         self._step = step
         self._eager_left = _EAGER_STEPS
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream()  # one for all eager steps: cached memory belongs to a stream
         self._inputs = self._targets = self._losses = torch.empty(0)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -46,11 +47,10 @@ class CapturedStep:
             self._losses = self._step(inputs, targets)
 
     def _run_eagerly(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             losses = self._step(inputs, targets)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         return losses
 
 

@@ -62,7 +62,7 @@ def assemble(catalogue: Catalogue, run: Run) -> Report:
         for statement in collected["statements"]:
             serving[statement].append(collected)
     return {
-        "schema": 1,
+        "schema": 2,
         "environment": run.environment,
         "merged": [],
         "documents": [

@@ -72,7 +72,7 @@ def report(*claims, **environment):
         "duration_s": 75.0, "command": "pytest claims", "partial": False, "interrupted": False,
     }  # fmt: skip
     return {
-        "schema": 1,
+        "schema": 2,
         "environment": plain | environment,
         "merged": [],
         "documents": [{"key": "notes", "title": "Notes", "statements": len(claims)}],

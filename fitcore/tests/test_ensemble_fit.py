@@ -244,6 +244,8 @@ def test_a_gpu_trains_as_the_cpu_does(make_model, optimizer, batch_size):
     (x, y), settings = data(), {name: value for name, value in optimizer.keywords.items() if name != "capturable"}
     curves = fit(on_cpu, (x, y), optimizer=partial(optimizer.func, **settings), epochs=EPOCHS, batch_size=batch_size)
     of_gpu = fit(on_gpu, (x.cuda(), y.cuda()), optimizer=optimizer, epochs=EPOCHS, batch_size=batch_size)
-    exactly(on_gpu.flat.cpu(), on_cpu.flat)
-    exactly({name: buffer.cpu() for name, buffer in on_gpu.buffers.items()}, on_cpu.buffers)
-    exactly(of_gpu.losses.cpu(), curves.losses)
+    # A capturable Adam counts its steps in float32, so that its bias corrections have no more digits.
+    close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5) if "capturable" in optimizer.keywords else exactly
+    close(on_gpu.flat.cpu(), on_cpu.flat)
+    close({name: buffer.cpu() for name, buffer in on_gpu.buffers.items()}, on_cpu.buffers)
+    close(of_gpu.losses.cpu(), curves.losses)

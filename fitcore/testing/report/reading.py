@@ -25,6 +25,6 @@ def read_report(path: Path) -> Report:
         raise ClaimError(f"{file}: can't read the report: {error.strerror}") from error
     except ValueError as error:
         raise ClaimError(f"{file}: no JSON: {error}") from error
-    if not isinstance(report, dict) or report.get("schema") != 1 or "claims" not in report:
+    if not isinstance(report, dict) or report.get("schema") != 2 or "claims" not in report:
         raise ClaimError(f"{file}: no report of claims, or one of another version")
     return cast(Report, report)

@@ -176,7 +176,7 @@ class EnvironmentRecord(TypedDict):
 class Report(TypedDict):
     """All of ``claims.json``, claims in catalogue order; ``merged`` are other runs that it was completed by."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     environment: EnvironmentRecord
     merged: list[EnvironmentRecord]
     documents: list[DocumentRecord]
