@@ -49,15 +49,6 @@ def time_ratio(
     return median(ratios[1:])
 
 
-def matmul_rate(size: int = 1024, rounds: int = 5) -> float:
-    """Floating-point operations a second of the product of two float32 matrices, ``size`` by ``size``.
-
-    It is what the machine's matrix products reach at best, with as many threads as torch now uses.
-    """
-    a, b = torch.ones(size, size), torch.ones(size, size)
-    return 2 * size**3 / least_seconds({"product": lambda: a @ b}, rounds)["product"]
-
-
 def training_flops(module: nn.Module, inputs: Tensor) -> int:
     """Floating-point operations of the matrix products and convolutions in one forward and backward pass.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fitcore.evaluation.throughput import intra_op_threads, least_seconds, matmul_rate, time_ratio, training_flops
+from fitcore.evaluation.throughput import intra_op_threads, least_seconds, time_ratio, training_flops
 
 
 def test_contenders_take_turns_and_the_least_time_counts():
@@ -32,10 +32,6 @@ def test_the_ratio_is_the_median_of_neighbours():
     assert time_ratio(lambda: None, lambda: None, rounds=3, clock=lambda: next(times)) == 1.5
     with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         time_ratio(lambda: None, lambda: None, rounds=0)
-
-
-def test_the_matmul_rate_is_that_of_a_product():
-    assert 1e8 < matmul_rate(size=256, rounds=1) < 1e15
 
 
 def test_flops_are_those_of_the_layers():
