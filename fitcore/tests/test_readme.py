@@ -43,7 +43,7 @@ def test_the_example_of_an_ensemble_runs(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_example_of_a_network_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    *_, example, _ = blocks("python")
+    *_, example, _, _ = blocks("python")
     monkeypatch.chdir(tmp_path)
     exec(example.replace("epochs=3", "epochs=1").replace(":2000", ":64"), {})
     assert capsys.readouterr().out.startswith("tensor(")
@@ -51,9 +51,16 @@ def test_the_example_of_a_network_runs(
 
 
 def test_the_example_of_a_look_inside_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    *_, example = blocks("python")
+    *_, example, _ = blocks("python")
     exec(example, {})
     assert capsys.readouterr().out.endswith("torch.Size([60, 240])\n")
+
+
+def test_the_example_of_an_ablation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    *_, example = blocks("python")
+    exec(example, {})
+    variants = ["baseline", "momentum", "rate", "together"]
+    assert re.findall(r"'variant': '(\w+)'", capsys.readouterr().out) == variants
 
 
 def test_the_folders_that_the_readme_names_exist() -> None:
