@@ -1,4 +1,5 @@
-"""The update rules of gradient descent, each in the formulas of its paper and step by step equal to ``torch.optim``'s.
+"""The update rules of gradient descent, each in the formulas of its paper and step by step equal to ``torch.optim``'s
+in float64.
 
 A rule is its settings, and a pure function of what it is given: ``params, state = rule(params, gradient, state)``. All
 is elementwise. So one descent may hold many runs side by side, each with a learning rate and momentum of its own:

@@ -75,22 +75,23 @@ def near_the_bottom(lr, depth, width, momentum):
     "pytorch-notes/sgd-unstable-near-deep-minimum",
     verdict=CONDITIONAL,
     finding="It is the curvature a that counts, and the rate: below 2/a SGD comes to rest, above it leaves the bottom "
-    "(after 100 steps in the ravine the distance is a hundredth with 0.039, and grows 130 times with 0.041; the limit "
-    "is 0.04). Depth alone does nothing: in a pit k times as deep and √k times as wide it takes the same path.",
+    "(in the ravine the limit is 0.04: after 100 steps the distance from its bottom line is 0.6 % of the first with "
+    "0.039, and 130 times the first with 0.041). Depth alone does nothing: in a pit k times as deep and √k times as "
+    "wide it takes the same path, √k times as large.",
     controls=[override("momentum, which is stable up to 3.8 / a", momentum=0.9)],
 )
 @few
 @given(
     depth=st.floats(0.1, 1000),
     width=st.floats(0.1, 10),
-    share=st.floats(0.1, 0.85),
+    share=st.floats(0.1, 0.45) | st.floats(0.55, 0.85),  # at a half the first step all but ends at the bottom
     deeper=st.floats(2, 100),
     momentum=st.just(0.0),
 )
 def test_sgd_leaves_a_pit_that_is_narrow_for_its_rate(depth, width, share, deeper, momentum):
     limit = 2 * width**2 / depth
     stable, unstable = (near_the_bottom(lr, depth, width, momentum) for lr in (share * limit, (1 + share) * limit))
-    assert (stable.abs().diff() < 0).all() or stable[-1] == 0
+    assert (stable.abs().diff() < 0).all()
     assert unstable.abs().max() > 0.2
     wider = near_the_bottom(share * limit, deeper * depth, deeper**0.5 * width, momentum)
     assert_close(wider, stable)
@@ -122,9 +123,9 @@ def test_momentum_crosses_the_ravine_less_often_where_sgd_crosses_at_every_step(
 @claim(
     "pytorch-notes/momentum-direction-more-stable",
     verdict=CONDITIONAL,
-    finding="With noise as strong as the slope (standard deviation 10) they are: the mean cosine of successive updates "
-    "at lr 0.01 is about 0.73 against 0.07. Without noise they are only close to the limit of the rate: "
-    "0.44 against -0.92 at 0.0392, but 0.88 against 1.00 at 0.01 and 0.58 against 0.95 at 0.03.",
+    finding="With noise as strong as the slope along the ravine (standard deviation 10) they are: the mean cosine of "
+    "successive updates at lr 0.01 is about 0.72 against 0.05. Without noise they are only close to the limit of the "
+    "rate: 0.44 against -0.92 at 0.0392, but 0.88 against 1.00 at 0.01 and 0.58 against 0.95 at 0.03.",
     controls=[override("no momentum", momentum=0.0)],
 )
 def test_momentum_keeps_its_direction_under_noise_and_turns_more_without(trials, evidence, momentum=0.9):

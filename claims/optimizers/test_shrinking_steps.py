@@ -29,9 +29,10 @@ def slope(x, _):
 @claim(
     "pytorch-notes/rmsprop-lr-may-be-too-small",
     verdict=CONDITIONAL,
-    finding="Not under a constant gradient: its steps fall from ten times lr, the first, to lr, no further. But "
-    "where gradients fall they are too small for long: after a single one of 100 times the size of the others, one is "
-    "a tenth of lr, 300 steps later not yet half of it, and after 650 more than nine tenths.",
+    finding="Not under a constant gradient: its steps fall from ten times lr, the first, to lr, no further. But where "
+    "gradients fall they are too small for long: after a single gradient 100 times the size of the others the next "
+    "step is a tenth of lr; 300 steps later a step is still less than half of lr, and only after 650 more than nine "
+    "tenths.",
     controls=[override("alpha of 0.5, which forgets at once", alpha=0.5)],
 )
 @settings(max_examples=3)
@@ -43,7 +44,7 @@ def test_rmsprops_steps_fall_below_the_rate_only_after_larger_gradients(gradient
     t = torch.arange(1, 701, dtype=torch.float64)
     series = {"constant gradient": steps[:, 0].log10(), "the first 100 times as large": steps[:, 1].log10()}
     evidence.curve("log10 of the step over lr", t, series, x_label="step")
-    assert_close(steps[:, 0], (1 - 0.99**t).rsqrt(), rtol=1e-4, atol=0)
+    assert_close(steps[:, 0], (1 - alpha**t).rsqrt(), rtol=1e-4, atol=0)
     assert steps[:, 0].min() > 1 - 1e-5
     assert_close(steps[1, 1], torch.tensor(0.1, dtype=torch.float64), rtol=0.01, atol=0)
     assert steps[1:301, 1].max() < 0.5

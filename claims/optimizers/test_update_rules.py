@@ -24,7 +24,7 @@ def path(optimizer, gradients, start=(0.0, 0.0), **options):
 
 @claim(
     "pytorch-notes/sgd-update-uses-only-current-gradient",
-    finding="Whatever the gradients before were; and it remembers nothing.",
+    finding="The step is the same whatever the gradients before were, and the state stays empty.",
     controls=[override("momentum", options={"momentum": 0.9})],
 )
 @few
@@ -87,7 +87,7 @@ def test_the_recommended_settings_of_sgd_are_nesterovs_momentum(gradient, lr, re
 
 @claim(
     "pytorch-notes/adamw-is-adam-with-decay",
-    finding="To the bit.",
+    finding="Their paths are equal to the bit.",
     controls=[override("AdamW's own weight_decay of 0.01", options={})],
 )
 @few
@@ -100,8 +100,9 @@ def test_adamw_without_decay_is_adam(gradients, lr, options):
 @claim(
     "pytorch-notes/adamw-decay-decoupled",
     finding="Whatever the gradients, AdamW's step is Adam's without decay, less lr · weight_decay of the weight. Adam "
-    "divides the decay by the root of the squares, as it does the gradient: where no gradient comes, its first step is "
-    "lr with a decay of 0.001 as of 10; beside a gradient a million times as large it does not decay at all.",
+    "divides the decay by the root of the squares, as it does the gradient: where no gradient comes, its first step "
+    "is lr with a decay of 0.001 as of 10; beside a gradient hundreds of thousands of times as large its decay is "
+    "below a millionth.",
     controls=[override("Adam in its place", decoupled=Adam)],
 )
 @few

@@ -65,8 +65,8 @@ PRINTED = {
 
 @claim(
     parameter("statement"),
-    finding="To ten digits in each of the 100 epochs. The one cycle turns in epoch 29, not 30: its first three tenths "
-    "end a step early.",
+    finding="To ten digits in each of the 100 epochs. (The one cycle turns in epoch 29, not 30: its first three "
+    "tenths end a step early.)",
     controls=[override("stepped every second epoch", held=2)],
 )
 @pytest.mark.parametrize("statement", PRINTED)
@@ -108,7 +108,7 @@ FAMILIES = {
 
 @claim(
     parameter("statement"),
-    finding="So it is from any rate and with any other settings, wherever the training stops.",
+    finding="So it is from other rates and with other settings of the same kind, wherever the training stops.",
     controls=[override("stepped every second epoch", held=2)],
 )
 @pytest.mark.parametrize("statement", [f"pytorch-notes/{name}-closed-form" for name in FAMILIES])

@@ -78,8 +78,8 @@ def clamped(optimizer, *, total=100):
 
 @claim(
     "pytorch-notes/warmup-cosine-closed-form",
-    finding="For any rate, warm-up and length, within total_epochs: the first rate is 0, the highest comes in epoch "
-    "warmup_epochs, and total_epochs itself is the first with min_lr.",
+    finding="For any rate, warm-up and length, within total_epochs: with a warm-up of at least one epoch the first "
+    "rate is 0, the highest comes in epoch warmup_epochs, and total_epochs itself is the first with min_lr.",
     controls=[override("a rate that never changes", make=Forgetful)],
 )
 @example(lr=0.1, warmup=10, total=100, make=PrintedWarmup)
@@ -149,8 +149,9 @@ def from_a_tenth(optimizer):
 @claim(
     "pytorch-notes/warmup-first-epoch-lr-zero",
     verdict=REFUTED,
-    finding="Its rate is 0 / 10: all updates of the first epoch leave every bit of the weights as it was. A warm-up "
-    "that begins with a tenth of the rate trains from the start.",
+    finding="Its rate is 0 / 10: all updates of the first epoch leave every bit of the weights as it was (in the "
+    "listing a second scheduler on the same optimizer covers this up). A warm-up that begins with a tenth of the rate "
+    "trains from the start.",
     controls=[override("a warm-up from 0.01", make=from_a_tenth)],
 )
 @settings(max_examples=10)
@@ -186,7 +187,10 @@ def test_the_scheduler_built_last_sets_the_first_rate(sgd, lr, build):
     optimizer.step()
     warmup.step()
     assert optimizer.param_groups[0]["lr"] == warmup.get_last_lr()[0] == pytest.approx(lr / 10)
-    assert PrintedWarmup(sgd(lr)).optimizer.param_groups[0]["lr"] == 0.0
+    other = sgd(lr)
+    PrintedPolynomial(other)
+    PrintedWarmup(other)
+    assert other.param_groups[0]["lr"] == 0.0
 
 
 def listing(sgd, warmup=PrintedWarmup):

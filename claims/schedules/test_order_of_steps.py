@@ -62,7 +62,7 @@ def optimizer_first(optimizer, scheduler):
 @claim(
     "pytorch-notes/scheduler-order-skips-first-value",
     finding="The rates are those of epochs 1, 2, 3, ... instead of 0, 1, 2, ...: StepLR(20) halves after 19 epochs. "
-    "torch warns, once; from the right order it hears nothing.",
+    "torch warns, once; in the right order it does not.",
     controls=[override("the optimizer first", order=optimizer_first)],
 )
 @given(
