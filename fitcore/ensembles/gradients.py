@@ -50,7 +50,7 @@ def gradients_of(ensemble: Ensemble, loss: Loss, inputs: Tensor) -> Gradients:
     generator = torch.Generator(inputs.device).manual_seed(ensemble.seeds[0])
     ensemble.flat.grad = torch.zeros_like(ensemble.flat)
     parameters, gradients = ensemble.stacks(ensemble.flat.detach()), ensemble.stacks(ensemble.flat.grad)
-    layers = layers_of(ensemble.module_like, parameters, gradients, generator)
+    layers = layers_of(ensemble.module_like, parameters, gradients, ensemble.buffers, generator)
     flattens = isinstance(next(ensemble.module_like.children(), None), nn.Flatten)
     if not layers or (inputs.ndim != 3 and not flattens):
         return _ByAutograd(ensemble, loss)
@@ -111,8 +111,7 @@ class _ByHand:
     @torch.no_grad()
     def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
         for layer in self._layers:
-            if not isinstance(layer, Dropout | Noise):
-                inputs = layer.forward(inputs)
+            inputs = layer.evaluate(inputs)
         return self._loss(inputs.mT, targets)
 
 

@@ -19,7 +19,10 @@ class Layer(Protocol):
     """One step of a network."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output (C, features, n), from the input (C, features, n)."""
+        """Output (C, features, n) in training, from the input (C, features, n)."""
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Output in evaluation."""
 
     def backward(self, g: Tensor) -> Tensor:
         """Gradient with respect to the input of the last ``forward``, from that with respect to its output."""
@@ -48,6 +51,8 @@ class Affine:
         _product(self.weight, x, output)
         return output if self.bias is None else output.add_(self.bias[..., None])
 
+    evaluate = forward
+
     def backward(self, g: Tensor) -> Tensor:
         if _is_shared(self.x):
             torch.mm(g.flatten(0, 1), self.x[0].mT, out=self.weight_gradient.flatten(0, 1))
@@ -67,6 +72,8 @@ class Tanh:
         self.y = torch.add(_MINUS_ONE, x.add_(x).sigmoid_(), alpha=2, out=x)
         return self.y
 
+    evaluate = forward
+
     def backward(self, g: Tensor) -> Tensor:
         return torch.ops.aten.tanh_backward.grad_input(g, self.y, grad_input=g)
 
@@ -77,6 +84,8 @@ class Sigmoid:
     def forward(self, x: Tensor) -> Tensor:
         self.y = x.sigmoid_()
         return self.y
+
+    evaluate = forward
 
     def backward(self, g: Tensor) -> Tensor:
         return torch.ops.aten.sigmoid_backward.grad_input(g, self.y, grad_input=g)
@@ -89,8 +98,60 @@ class ReLU:
         self.y = x.relu_()
         return self.y
 
+    evaluate = forward
+
     def backward(self, g: Tensor) -> Tensor:
         return torch.ops.aten.threshold_backward.grad_input(g, self.y, 0, grad_input=g)
+
+
+class BatchNorm:
+    """Y = γ X̂ + β, X̂ = (X - μ) / s, where μ is each feature's mean over n samples and s² their variance, plus ε.
+
+    ∂L/∂γ = Σ G X̂, ∂L/∂β = Σ G and ∂L/∂X = γ / s · (G - X̂ ∂L/∂γ / n - ∂L/∂β / n), sums being over the samples.
+    γ and β are (C, features); running statistics likewise, which ``forward`` moves and ``evaluate`` takes for μ and s².
+
+    Source: S. Ioffe, C. Szegedy, "Batch Normalization", ICML 2015.
+    """
+
+    def __init__(
+        self,
+        module: nn.BatchNorm1d,
+        parameters: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
+        running: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
+        self.eps, self.momentum = module.eps, module.momentum or 0.0
+        (self.weight, self.bias), (self.weight_gradient, self.bias_gradient) = parameters, gradients
+        self.running_mean, self.running_variance, self.batches = running
+        self._normalised, self._outputs = _Buffers(), _Buffers()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[2]
+        if n == 1:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {(n, x.shape[1])}")
+        mean = x.mean(2)
+        centred = torch.sub(x, mean[..., None], out=self._normalised.shaped(x.shape, x))
+        variance = torch.linalg.vecdot(centred, centred).div_(n)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_variance.lerp_(variance * (n / (n - 1)), self.momentum)
+        self.batches.add_(1)
+        self.inverse = variance.add_(self.eps).rsqrt_()
+        self.normalised = centred.mul_(self.inverse[..., None])
+        output = torch.mul(self.normalised, self.weight[..., None], out=self._outputs.shaped(x.shape, x))
+        return output.add_(self.bias[..., None])
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        scale = self.weight / (self.running_variance + self.eps).sqrt()
+        output = torch.mul(x, scale[..., None], out=self._outputs.shaped(x.shape, x))
+        return output.add_((self.bias - scale * self.running_mean)[..., None])
+
+    def backward(self, g: Tensor) -> Tensor:
+        n = g.shape[2]
+        torch.sum(g, 2, out=self.bias_gradient)
+        torch.linalg.vecdot(g, self.normalised, out=self.weight_gradient)
+        g.addcmul_(self.normalised, self.weight_gradient[..., None], value=-1 / n)
+        g.sub_((self.bias_gradient / n)[..., None])
+        return g.mul_((self.weight * self.inverse)[..., None])
 
 
 class Dropout:
@@ -107,6 +168,9 @@ class Dropout:
             self._scaled_mask.div_(1 - self.p)
         return torch.mul(x, self._scaled_mask, out=self._outputs.shaped(x.shape, x))
 
+    def evaluate(self, x: Tensor) -> Tensor:
+        return x
+
     def backward(self, g: Tensor) -> Tensor:
         return g.mul_(self._scaled_mask)
 
@@ -121,20 +185,28 @@ class Noise:
     def forward(self, x: Tensor) -> Tensor:
         return self._outputs.shaped(x.shape, x).normal_(std=self.std, generator=self.generator).add_(x)
 
+    def evaluate(self, x: Tensor) -> Tensor:
+        return x
+
     def backward(self, g: Tensor) -> Tensor:
         return g
 
 
 def layers_of(
-    module: nn.Module, parameters: dict[str, Tensor], gradients: dict[str, Tensor], generator: torch.Generator
+    module: nn.Module,
+    parameters: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    generator: torch.Generator,
 ) -> list[Layer] | None:
     """Layers that train C copies of ``module`` at once, or None where one of its layers is not among those above.
 
     Args:
-        module: an ``nn.Sequential`` of ``nn.Linear``, ``nn.Dropout`` and `GaussianNoise`, with tanh, sigmoid or ReLU
-            after linear ones; an ``nn.Flatten`` may come first, for the caller to flatten the inputs.
+        module: an ``nn.Sequential`` of ``nn.Linear``, ``nn.BatchNorm1d``, ``nn.Dropout`` and `GaussianNoise`, with
+            tanh, sigmoid or ReLU after the first two; an ``nn.Flatten`` may come first, for the caller to flatten.
         parameters: those of the copies by the module's names, each (C, *shape) and contiguous.
         gradients: shaped like them; ``backward`` fills them.
+        buffers: running statistics likewise, which training moves.
         generator: of masks and noise.
     """
     nodes = list(module.named_modules(remove_duplicate=False))  # a module may stand in several places
@@ -143,14 +215,19 @@ def layers_of(
     layers: list[Layer] = []
     for position, (name, child) in enumerate((name, node) for name, node in nodes if not _is_sequence(node)):
         kind = type(child)
-        after_affine = bool(layers) and isinstance(layers[-1], Affine)
+        overwritable = bool(layers) and isinstance(layers[-1], Affine | BatchNorm)
         weight, bias = f"{name}.weight", f"{name}.bias"
         if kind is nn.Linear and weight in parameters and (child.bias is None or bias in parameters):
             layers.append(
                 Affine(parameters[weight], parameters.get(bias), gradients[weight], gradients.get(bias), not layers)
             )
-        elif kind in _ACTIVATIONS and after_affine:  # which needs its output no more: it may be overwritten
+        elif kind in _ACTIVATIONS and overwritable:  # the layer before needs its output no more
             layers.append(_ACTIVATIONS[kind]())
+        elif kind is nn.BatchNorm1d and layers and _is_usual(child) and {weight, bias} <= parameters.keys():
+            names = (f"{name}.running_mean", f"{name}.running_var", f"{name}.num_batches_tracked")
+            mean, variance, batches = (buffers[key] for key in names)
+            of_layer = (parameters[weight], parameters[bias]), (gradients[weight], gradients[bias])
+            layers.append(BatchNorm(child, *of_layer, (mean, variance, batches)))
         elif isinstance(child, nn.Dropout) and not child.inplace:
             layers.append(Dropout(child.p, generator))
         elif isinstance(child, GaussianNoise):
@@ -160,6 +237,11 @@ def layers_of(
         elif kind is not nn.Identity:
             return None
     return layers
+
+
+def _is_usual(module: nn.BatchNorm1d) -> bool:
+    """Whether it scales and shifts, and keeps running statistics as exponential averages."""
+    return module.affine and module.track_running_stats and module.momentum is not None
 
 
 def _is_sequence(module: nn.Module) -> bool:

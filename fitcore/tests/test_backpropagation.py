@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from fitcore.gradients.backpropagation import (
     Affine,
+    BatchNorm,
     Dropout,
     Noise,
     ReLU,
@@ -100,6 +101,45 @@ def test_dropout_sends_the_gradient_back_through_the_mask_of_the_last_forward(pa
     assert torch.equal(x, before)
 
 
+@settings(max_examples=30)
+@given(
+    pair=st.tuples(few, few, st.integers(2, 5)).flatmap(
+        lambda shape: st.tuples(real_tensors(*shape), real_tensors(*shape))
+    ),
+    momentum=st.floats(0.0, 1.0),
+    steps=st.integers(1, 3),
+)
+def test_batch_norm_is_torchs_in_training_and_in_evaluation(pair, momentum, steps):
+    x, g = pair
+    copies, features, _ = x.shape
+    modules = [nn.BatchNorm1d(features, momentum=momentum).double() for _ in range(copies)]
+    for copy, module in enumerate(modules):
+        nn.init.uniform_(module.weight, copy, copy + 1)
+        nn.init.normal_(module.bias)
+    of_copies = [[module.weight.detach() for module in modules], [module.bias.detach() for module in modules]]
+    parameters, gradients = (tuple(map(torch.stack, of_copies)) for _ in range(2))
+    layer = BatchNorm(modules[0], parameters, gradients, tuple(running(modules[0], copies).values()))
+    for step in range(steps):
+        leaf = (x + step * g).requires_grad_()
+        expected = torch.stack([module(own.mT).mT for module, own in zip(modules, leaf, strict=True)])
+        assert_close(layer.forward(leaf.detach()), expected.detach())
+    wanted = [leaf, *(module.weight for module in modules), *(module.bias for module in modules)]
+    of_x, *of_parameters = torch.autograd.grad(expected, wanted, g)
+    assert_close(layer.backward(g.clone()), of_x)
+    assert_close(torch.cat(gradients), torch.stack(of_parameters))
+    assert_close(layer.running_mean, torch.stack([module.running_mean for module in modules]))
+    assert_close(layer.running_variance, torch.stack([module.running_var for module in modules]))
+    assert layer.batches.tolist() == [steps] * copies
+    evaluated = torch.stack([module.eval()(own.mT).mT for module, own in zip(modules, x, strict=True)])
+    assert_close(layer.evaluate(x), evaluated.detach())
+
+
+def test_batch_norm_of_one_sample_is_refused_as_by_torch():
+    (layer,) = layers(nn.Linear(1, 2), nn.BatchNorm1d(2))[1:]
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        layer.forward(torch.ones(2, 2, 1, dtype=torch.float64))
+
+
 @settings(max_examples=15)
 @given(pair=activations())
 def test_noise_sends_the_gradient_back_as_it_is(pair):
@@ -146,6 +186,11 @@ def stacked(module, copies):
     )
 
 
+def running(module, copies):
+    """Running statistics of copies, as an ensemble has them."""
+    return {name: torch.stack([buffer.clone() for _ in range(copies)]) for name, buffer in module.named_buffers()}
+
+
 @settings(max_examples=15)
 @given(
     widths=st.lists(few, min_size=2, max_size=5),
@@ -158,7 +203,7 @@ def test_whole_networks_have_autograds_gradients(widths, activation, copies, n, 
     module = MLP(widths, activation) if activation else MLP(widths)
     parameters, gradients = stacked(module, copies)
     x, g = data.draw(real_tensors(copies, widths[0], n)), data.draw(real_tensors(copies, widths[-1], n))
-    layers = layers_of(module, parameters, gradients, generator())
+    layers = layers_of(module, parameters, gradients, {}, generator())
     for _ in range(2):  # the second time in the memory of the first
         outputs, gradient = x, g.clone()
         for layer in layers:
@@ -185,13 +230,13 @@ def test_layers_write_into_the_memory_of_the_last_call():
 
 def layers(*modules):
     module = nn.Sequential(*modules)
-    return layers_of(module, *stacked(module, 2), generator())
+    return layers_of(module, *stacked(module, 2), running(module, 2), generator())
 
 
 def test_known_layers_are_recognised():
-    hidden = nn.Linear(2, 3), nn.ReLU(), nn.Dropout(), nn.Identity()
+    hidden = nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Dropout(), nn.Identity()
     known = layers(nn.Flatten(), GaussianNoise(0.1), *hidden, nn.Linear(3, 1))
-    assert [type(layer) for layer in known] == [Noise, Affine, ReLU, Dropout, Affine]
+    assert [type(layer) for layer in known] == [Noise, Affine, BatchNorm, ReLU, Dropout, Affine]
     assert (known[1].first, layers(nn.Linear(2, 1))[0].first) == (False, True)
 
 
@@ -217,7 +262,10 @@ TIED = nn.Linear(2, 2)
 @pytest.mark.parametrize(
     "modules",
     [
-        [nn.Linear(2, 3), nn.BatchNorm1d(3)],
+        [nn.BatchNorm1d(2), nn.Linear(2, 3)],
+        [nn.Linear(2, 3), nn.BatchNorm1d(3, affine=False)],
+        [nn.Linear(2, 3), nn.BatchNorm1d(3, track_running_stats=False)],
+        [nn.Linear(2, 3), nn.BatchNorm1d(3, momentum=None)],
         [nn.Tanh(), nn.Linear(2, 3)],
         [nn.Linear(2, 3), nn.Tanh(), nn.Tanh()],
         [nn.Linear(2, 3), nn.Flatten()],
@@ -235,7 +283,7 @@ def test_networks_with_other_layers_are_left_to_autograd(modules):
 def test_frozen_parameters_are_left_to_autograd(name):
     module = nn.Sequential(frozen(name))
     trainable = {key: p[None] for key, p in module.named_parameters() if p.requires_grad}
-    assert layers_of(module, trainable, trainable, generator()) is None
+    assert layers_of(module, trainable, trainable, {}, generator()) is None
 
 
 def test_a_forward_of_its_own_is_left_to_autograd():
@@ -244,4 +292,4 @@ def test_a_forward_of_its_own_is_left_to_autograd():
             return x + super().forward(x)
 
     module = Residual(nn.Linear(2, 2))
-    assert layers_of(module, *stacked(module, 2), generator()) is None
+    assert layers_of(module, *stacked(module, 2), {}, generator()) is None
