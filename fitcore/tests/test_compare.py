@@ -67,6 +67,11 @@ def test_standard_errors_are_those_of_the_mean():
     assert difference.standard_errors == pytest.approx(2.5 / (np.std([1, 2, 3, 4], ddof=1) / 2))
 
 
+def test_identical_variants_are_no_standard_errors_apart():
+    difference = compare(additive, {"a": {"a": 0.0}}).difference("sum", "a")
+    assert difference.standard_errors == 0
+
+
 def test_rows_say_what_each_variant_gave():
     assert compare(additive, {"a": {"a": 1.0}}).rows("sum")[1] == pytest.approx(
         {"variant": "a", "sum": additive(a=1.0)["sum"].mean(), "difference": 1.0, "from": 1.0, "to": 1.0}

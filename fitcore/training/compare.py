@@ -31,7 +31,9 @@ class Difference:
 
     @property
     def standard_errors(self) -> float:
-        """How many standard errors the mean is from 0: positive or negative, infinite if all values are the same."""
+        """How many standard errors the mean is from 0: 0 if the mean is, infinite if all other values are the same."""
+        if self.mean == 0:
+            return 0.0
         error = self.values.std(ddof=1) / np.sqrt(len(self.values))
         return float(np.divide(self.mean, error)) if error else float(np.copysign(np.inf, self.mean))
 
