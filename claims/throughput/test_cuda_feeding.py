@@ -103,12 +103,13 @@ def test_eight_workers_feed_the_gpu_several_times_as_fast_as_none(
     assert rates[workers, True, 2] > 3 * rates[0, True, 2]
 
 
-def from_gpu_memory(digits, device, epochs=40):
-    """`fit`, of one network, whose data lie on the device."""
-    ensemble = Ensemble(document_cnn, [0]).to(device)
-    data = digits.scaled.to(device)[None], digits.labels.to(device)[None]
+def from_gpu_memory(digits, device, epochs=10, copies=8):
+    """`fit`, of eight copies, whose data lie on the device; and the epochs of them all."""
+    ensemble = Ensemble(document_cnn, range(copies)).to(device)
+    data = tuple(map(ensemble.share, (digits.scaled.to(device), digits.labels.to(device))))
     optimizer = partial(Adam, lr=0.001, fused=True, capturable=device.type == "cuda")
-    return partial(fit, ensemble, data, epochs=epochs, optimizer=optimizer, loss=cross_entropies, batch_size=64), epochs
+    run = partial(fit, ensemble, data, epochs=epochs, optimizer=optimizer, loss=cross_entropies, batch_size=64)
+    return run, copies * epochs
 
 
 def from_a_loader(digits, device):

@@ -15,7 +15,7 @@ class CapturedStep:
     """``losses = step(inputs, targets)``, run eagerly three times, then captured and replayed.
 
     The eager steps let libraries choose their algorithms and the optimizer make its state, as capturing demands. Only
-    inputs of the captured shapes are replayed: the smaller last batch of an epoch runs eagerly.
+    inputs of the first shape are captured and replayed: the smaller last batch of an epoch runs eagerly.
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
@@ -23,13 +23,16 @@ class CapturedStep:
     def __init__(self, step: Step) -> None:
         self._step = step
         self._eager_left = _EAGER_STEPS
+        self._shape: torch.Size | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream()  # one for all eager steps: cached memory belongs to a stream
         self._inputs = self._targets = self._losses = torch.empty(0)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Losses (S,) before the update that the step makes."""
-        if self._graph is None and self._eager_left == 0:
+        if self._shape is None:
+            self._shape = inputs.shape  # a smaller last batch comes later
+        if self._graph is None and self._eager_left == 0 and inputs.shape == self._shape:
             self._capture(inputs, targets)
         if self._graph is None or inputs.shape != self._inputs.shape:
             self._eager_left = max(0, self._eager_left - 1)

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fitcore.ensembles.batches import Batches
 from fitcore.ensembles.chunks import chunks, spread
 from fitcore.ensembles.coupling import refuse_coupled_optimizer, refuse_unscalable_optimizer
-from fitcore.ensembles.cuda_graph import CapturedStep, is_capturable
+from fitcore.ensembles.cuda_graph import CapturedStep, Step, is_capturable
 from fitcore.ensembles.ensemble import Ensemble
 from fitcore.ensembles.gradients import Data, Loss, gradients_of
 from fitcore.ensembles.losses import mean_squared_errors
@@ -187,10 +187,9 @@ class _Run:
         self.twice_l2 = ensemble.per_parameter(2 * recipe.l2) if recipe.l2.any() else None
         # A graph repeats the very same step: no rate may change, and masks drawn by hand would not be drawn anew.
         changing = (self.scheduler, self.plateaus, self.stopping, self.gradients.draws_alone or None)
-        static = all(part is None for part in changing) and is_capturable(self.optimizer)
-        self.step = CapturedStep(self.eager_step) if static else self.eager_step
+        self.static = all(part is None for part in changing) and is_capturable(self.optimizer)
 
-    def eager_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Update every copy once, and return the losses before, (S,)."""
         losses = self.gradients(inputs, targets)
         with torch.no_grad():
@@ -205,11 +204,11 @@ class _Run:
         self.rates.step(self.optimizer)
         return losses
 
-    def epoch(self) -> Tensor:
+    def epoch(self, step: Step) -> Tensor:
         """Train on every batch once, and return the mean losses, (S,)."""
         losses = []
         for inputs, targets, share in self.batches.epoch():
-            losses.append(self.step(inputs, targets) if share == 1 else self.step(inputs, targets) * share)
+            losses.append(step(inputs, targets) if share == 1 else step(inputs, targets) * share)
             if self.scheduler is not None and self.recipe.schedule_every == "batch":
                 self.scheduler.step()
         if self.scheduler is not None and self.recipe.schedule_every == "epoch":
@@ -223,8 +222,9 @@ class _Run:
         validation_losses = losses.clone()
         epochs = torch.full((copies,), planned, device=flat.device)
         best, best_epochs = self.ensemble[:] if self.stopping else self.ensemble, torch.zeros_like(epochs)
+        step = CapturedStep(self.step) if self.static else self.step
         for epoch in range(planned):
-            losses[epoch] = self.epoch()
+            losses[epoch] = self.epoch(step)
             validate = (epoch + 1) % self.recipe.validate_every == 0
             if self.validation is not None and validate:
                 validation_losses[epoch] = self.gradients.losses(*self.validation)
