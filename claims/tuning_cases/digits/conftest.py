@@ -12,9 +12,10 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from fitcore.data import LabelledImages, mnist
+from fitcore.evaluation.scores import calibration
 from fitcore.models import CNN
 from fitcore.seeding import seeded
-from fitcore.training import Comparison, compare, fit
+from fitcore.training import Comparison, fit
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,15 @@ class Lesson:
 
 
 # With all of MNIST the printed network learns at the printed rate; a quarter of its channels needs a tenth of the time.
-SMALL = {"few": Lesson(500, 20), "many": Lesson(2000, 5)}
-PRINTED = {"few": Lesson(1000, 20, (32, 64), 0.001), "many": Lesson(60_000, 5, (32, 64), 0.001)}
+SMALL = {"few": Lesson(120, 40, copies=20), "many": Lesson(1000, 5)}
+PRINTED = {"few": Lesson(1000, 20, (32, 64), 0.001, copies=8), "many": Lesson(60_000, 5, (32, 64), 0.001)}
 
-CHANGES = {"dropout": {"dropout": 0.5}, "weight decay": {"weight_decay": 1e-4}}
+ARMS = {
+    "baseline": {},
+    "dropout": {"dropout": 0.5},
+    "weight decay": {"weight_decay": 1e-4},
+    "together": {"dropout": 0.5, "weight_decay": 1e-4},
+}
 
 
 def normalised(digits: LabelledImages) -> Tensor:
@@ -50,33 +56,41 @@ def judged(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return 100 * hits.item(), nn.functional.cross_entropy(logits, labels).item()
 
 
-def learned(
-    seeds: tuple[int, ...], root: Path | None, lesson: Lesson, dropout: float = 0.0, weight_decay: float = 0.0
-) -> dict[str, np.ndarray]:
-    """Train a copy a seed, on digits of its own, and measure each: (copies,) for each metric."""
+@dataclass(frozen=True)
+class Copy:
+    """A trained copy: its score for each metric, and the test digits as it sees them, (n, 10) and (n,)."""
+
+    scores: dict[str, float]
+    logits: Tensor
+    labels: Tensor
+
+
+def learned(seed: int, root: Path | None, lesson: Lesson, dropout: float = 0.0, weight_decay: float = 0.0) -> Copy:
+    """Train a copy on digits of its own."""
     digits, test = mnist(root), mnist(root, train=False)
-    test_x, scores = normalised(test), []
-    for seed in seeds:
-        with seeded(seed):
-            chosen = digits[torch.randperm(len(digits))[: lesson.digits]]
-            model = CNN(widths=lesson.widths, padding=0, hidden=128, dropout=dropout)
-            model.to(memory_format=torch.channels_last)
-            x, adam = normalised(chosen), partial(torch.optim.Adam, lr=lesson.lr, fused=True)
-            fit(
-                model,
-                (x, chosen.labels),
-                epochs=lesson.epochs,
-                batch_size=64,
-                optimizer=adam(model.parameters(), weight_decay=weight_decay),
-                loss=nn.functional.cross_entropy,
-            )
-            scores.append(measured(model, (x, chosen.labels), (test_x, test.labels)))
-    return {metric: np.array([of_copy[metric] for of_copy in scores]) for metric in scores[0]}
+    test_x = normalised(test)
+    with seeded(seed):
+        chosen = digits[torch.randperm(len(digits))[: lesson.digits]]
+        model = CNN(widths=lesson.widths, padding=0, hidden=128, dropout=dropout)
+        model.to(memory_format=torch.channels_last)
+        x, adam = normalised(chosen), partial(torch.optim.Adam, lr=lesson.lr, fused=True)
+        fit(
+            model,
+            (x, chosen.labels),
+            epochs=lesson.epochs,
+            batch_size=64,
+            optimizer=adam(model.parameters(), weight_decay=weight_decay),
+            loss=nn.functional.cross_entropy,
+        )
+        logits = outputs(model.eval(), test_x)
+        return Copy(measured(model, (x, chosen.labels), (test_x, test.labels), logits), logits, test.labels)
 
 
-def measured(model: nn.Module, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, float]:
+def measured(
+    model: nn.Module, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], logits: Tensor
+) -> dict[str, float]:
     x, labels = test
-    logits, still_training = outputs(model.eval(), x), outputs(model.train(), x[:1000])
+    still_training = outputs(model.train(), x[:1000])
     accuracy, loss = judged(outputs(model.eval(), training[0]), training[1])
     test_accuracy, test_loss = judged(logits, labels)
     return {
@@ -87,24 +101,39 @@ def measured(model: nn.Module, training: tuple[Tensor, Tensor], test: tuple[Tens
         "test loss": test_loss,
         "log of test loss": np.log(test_loss),
         "gap of losses": test_loss - loss,
+        "calibration error": 100 * calibration(logits, labels).error,
         "in eval mode": judged(logits[:1000], labels[:1000])[0],
         "in train mode": judged(still_training, labels[:1000])[0],
     }
 
 
-@pytest.fixture
-def recipes(shared, data_root) -> Callable[[str], Comparison]:
-    """``recipes("few")``: the base network, dropout, weight decay, and the two together, on digits to be overfitted.
+def scores_of(copies: list[Copy]) -> dict[str, np.ndarray]:
+    """Scores of all copies, (copies,) for each metric."""
+    return {metric: np.array([copy.scores[metric] for copy in copies]) for metric in copies[0].scores}
 
-    ``recipes("many")``: four times as many digits for five epochs, and of the four networks the first and the last.
-    """
+
+@pytest.fixture
+def copies(shared, data_root) -> Callable[..., list[Copy]]:
+    """``copies("few", "together")``: trained copies of an arm, after the lesson of that name; ``most`` of them."""
     lessons = SMALL if data_root is None else PRINTED
 
-    def of(digits: str) -> Comparison:
+    def of(digits: str, arm: str = "baseline", most: int | None = None) -> list[Copy]:
         lesson = lessons[digits]
-        train = partial(shared, learned, tuple(shared.seeds(lesson.copies).tolist()), data_root, lesson)
-        if digits == "few":
-            return compare(train, CHANGES)
-        return Comparison({"baseline": train(), "together": train(dropout=0.5, weight_decay=1e-4)})
+        seeds = shared.seeds(lesson.copies)[:most].tolist()
+        return [shared(learned, seed, data_root, lesson, **ARMS[arm]) for seed in seeds]
+
+    return of
+
+
+@pytest.fixture
+def recipes(copies) -> Callable[..., Comparison]:
+    """``recipes("few")``: the base network, and dropout and weight decay together, on digits to be overfitted.
+
+    ``recipes("many")``: on more for five epochs. Further arms by name; ``most`` copies of each.
+    """
+
+    def of(digits: str, *further: str, most: int | None = None) -> Comparison:
+        trained = {arm: copies(digits, arm, most) for arm in ("baseline", *further, "together")}
+        return Comparison({arm: scores_of(of_arm) for arm, of_arm in trained.items()})
 
     return of

@@ -166,7 +166,7 @@ def path(seed, make_optimizer, penalty):
         override("the whole weight_decay as multiple", multiple=1.0),
         override("AdamW", optimizer=partial(torch.optim.AdamW, lr=1e-3)),
     ],
-    trials=2,
+    trials=1,
 )
 def test_adams_weight_decay_is_a_penalty_of_half_its_size(trials, evidence, multiple=0.5, optimizer=ADAM):
     def distances(seed):

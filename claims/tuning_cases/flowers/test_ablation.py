@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_regression
@@ -26,12 +27,13 @@ IMPROVED = {"deep": True, "batch_norm": True, "dropout": 0.3, "decay": True}
 )
 def test_batch_norm_speeds_up_the_simple_network(greenhouse, evidence, batch_norm=True):
     changes = {"batch normalisation": {"batch_norm": batch_norm}}
-    few, first = greenhouse.compare(changes), greenhouse.compare(changes, samples=500, epochs=1)
+    few = greenhouse.compare(changes)
+    first = greenhouse.compare(changes, copies=8, samples=500, others=4, epochs=1)
     evidence.table(f"500 images of {greenhouse.source}", first.rows("running loss of epoch 1"))
     gains = [few.difference(f"running loss of epoch {epoch}", *changes).mean for epoch in range(2, 16)]
     evidence.curve("running loss, gained", range(2, 16), {"125 images": gains}, x_label="epoch")
     assert first.difference("running loss of epoch 1", *changes).mean < 0
-    assert max(gains) < -0.05
+    assert np.max(gains) < -0.05
 
 
 @claim(
@@ -42,19 +44,21 @@ def test_batch_norm_speeds_up_the_simple_network(greenhouse, evidence, batch_nor
 )
 def test_batch_norm_speeds_up_the_deeper_network(greenhouse, evidence, batch_norm=True):
     changes, deep = {"batch normalisation": {"batch_norm": batch_norm}}, {"deep": True, "dropout": 0.3}
-    few, first = greenhouse.compare(changes, **deep), greenhouse.compare(changes, samples=500, epochs=1, **deep)
+    few = greenhouse.compare(changes, **deep)
+    first = greenhouse.compare(changes, samples=500, others=4, epochs=1, **deep)
     evidence.table(f"500 images of {greenhouse.source}", first.rows("running loss of epoch 1"))
     gains = [few.difference(f"running loss of epoch {epoch}", *changes).mean for epoch in range(2, 16)]
     evidence.curve("running loss, gained", range(2, 16), {"125 images": gains}, x_label="epoch")
     assert first.difference("running loss of epoch 1", *changes).mean < 0
-    assert max(gains) < -0.05
+    assert np.max(gains) < -0.05
 
 
 @claim(
     "tuning-cases/light-dropout-curbs-overfitting-flower",
     verdict=REFUTED,
     finding="The test loss is 1.30 with it and 1.29 without, the test accuracy 46 % and 47 %. It raises the training "
-    "loss by 0.11, so that the gap narrows, but from the wrong side.",
+    "loss by 0.11, so that the gap narrows, but from the wrong side. At a constant rate, where the network overfits, "
+    "it lowers the test loss a little, by 0.02 ± 0.01, and leaves the accuracy (measured once, 24 seeds).",
     controls=[override("left out both times", dropout=0.0)],
 )
 def test_light_dropout_raises_the_training_loss_alone(greenhouse, evidence, dropout=0.3):
@@ -124,13 +128,13 @@ def test_the_weight_decay_of_cases_1_and_3_is_idle(shared, evidence, case, decay
     "tuning-cases/single-factor-ablation-exposes-idle-parts",
     finding="In case 2's deeper network dropout moves the test accuracy by a point at most. The decay of the rate "
     "raises the training loss by 0.5, alone or in the bundle. Without batch normalisation the bundle loses 11 "
-    "to 14 points of 46.",
+    "to 15 points of 46.",
     controls=[
         override("a rate that stays", decay=False),
         override("without batch normalisation", batch_norm=False),
     ],
 )
-def test_one_part_of_case_2_is_idle_one_harmful_and_one_does_the_work(
+def test_one_part_of_case_2_is_idle_one_holds_up_training_and_one_does_the_work(
     greenhouse, evidence, decay=True, batch_norm=True
 ):
     changes = {"batch normalisation": {"batch_norm": batch_norm}, "decay": {"decay": decay}}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
-from fitcore.testing import REFUTED, claim, override, replace
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
 from fitcore.training import fit
 
 EPOCHS = range(1, 16)
@@ -88,7 +88,9 @@ def test_the_rate_printed_is_that_of_the_next_epoch(evidence, end_of_epoch=after
     "tuning-cases/steplr-speeds-up-late-convergence",
     verdict=REFUTED,
     finding="It stops the convergence: after 15 epochs the training loss is 0.67 with the decay and 0.15 without, as "
-    "the loss hardly moves once the rate has fallen. At 64x64 pixels and printed widths, measured once: 0.10 and 0.01.",
+    "the loss hardly moves once the rate has fallen. At 64x64 pixels and printed widths, measured once: 0.10 and 0.01. "
+    "With 32 batches an epoch the first epoch after the fall is better, 0.59 against 0.63 (measured once); from the "
+    "eighth on it is behind.",
     controls=[override("no decay both times", decay=False)],
 )
 def test_the_decay_leaves_a_higher_training_loss(greenhouse, evidence, decay=True):
@@ -104,16 +106,21 @@ def test_the_decay_leaves_a_higher_training_loss(greenhouse, evidence, decay=Tru
 
 @claim(
     "tuning-cases/steplr-improves-late-accuracy",
-    verdict=REFUTED,
-    finding="It makes less than 6 points: 46 % with the decay and 45 % without, and at 64x64 pixels and printed "
-    "widths, measured once, 51 % both times. The training loss is four times as high with it.",
+    verdict=CONDITIONAL,
+    finding="With the document's 32 batches an epoch it does: 60 % against 56 % (measured once, 1,000 images, 11 "
+    "seeds), and the test loss is 1.01 against 1.46. With four it is too early: 46 % against 45 %. With two, at "
+    "printed widths, the test loss still falls, by 0.07 to 0.09.",
     controls=[override("no decay both times", decay=False)],
 )
-def test_the_decay_raises_the_training_loss_and_changes_the_accuracy_little(greenhouse, evidence, decay=True):
-    comparison = greenhouse.compare({"decay": {"decay": decay}}, copies=9, **IMPROVED | {"decay": False})
+def test_in_few_batches_the_decay_lowers_the_test_loss_and_leaves_the_accuracy(greenhouse, evidence, decay=True):
+    changes, constant = {"decay": {"decay": decay}}, IMPROVED | {"decay": False}
+    comparison = greenhouse.compare(changes, copies=7, **constant)
+    as_printed = greenhouse.compare(changes, copies=9, samples=50, narrowed=1, **constant)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
+    evidence.table(f"test loss on {greenhouse.source}, at printed widths", as_printed.rows("test loss"))
     assert comparison.difference("training loss", "decay").mean > 0.2
     assert abs(comparison.difference("test accuracy", "decay").mean) < 0.06
+    assert as_printed.difference("test loss", "decay").mean < 0
 
 
 @claim(

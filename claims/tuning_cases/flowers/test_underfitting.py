@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
@@ -20,13 +21,13 @@ ACCURACIES = ("training accuracy", "test accuracy")
 @claim(
     "tuning-cases/flower-simple-underfits",
     verdict=REFUTED,
-    finding="It overfits: as printed, on 64x64 pixels and on 50 images (what five classes of Flowers102's training "
-    "split have), it knows some 95 % of them after 10 epochs, and 36 % of others. Measured once, with 250 and 500 "
-    "images: 90 % against 44 %, and 94 % against 50 %.",
-    controls=[override("after one epoch", epochs=1)],
+    finding="It overfits: as printed, on 50 real CIFAR-10 images of five classes, enlarged to 64x64 pixels (as many as "
+    "five classes of Flowers102's training split have), it knows 99 % of its own and 37 % of others after 10 epochs. "
+    "Measured once, with 250 and 500 images: 90 % against 44 %, and 94 % against 50 %.",
+    controls=[override("1 and 2 channels, which is too small", narrowed=16)],
 )
-def test_the_simple_network_knows_its_images_by_heart_and_few_others(greenhouse, evidence, epochs=10):
-    scores = greenhouse.scores(copies=3, side=64, narrowed=1, samples=50, epochs=epochs)
+def test_the_simple_network_knows_its_images_by_heart_and_few_others(greenhouse, evidence, narrowed=1):
+    scores = greenhouse.scores(copies=4, side=64, narrowed=narrowed, samples=50, others=80, epochs=10)
     training, test = (scores[name] for name in ACCURACIES)
     evidence.compare(f"accuracy on {greenhouse.source}", {"training": training, "test": test})
     assert training.mean() > 0.75
@@ -57,22 +58,22 @@ def learned(seeds, side, hidden):
     controls=[override("finer pixels and a hidden layer", side=8, hidden=(128,))],
     trials=60,
 )
-def test_a_network_too_small_is_poor_on_both_and_its_loss_stalls(shared, trials, evidence, side=2, hidden=()):
+def test_a_network_too_small_is_poor_on_both_and_its_loss_falls_slowly(shared, trials, evidence, side=2, hidden=()):
     losses, training, test = shared(learned, tuple(shared.seeds(trials.count).tolist()), side, hidden)
     evidence.curve("training loss", range(1, 11), {"median": losses.median(1).values}, x_label="epoch")
     evidence.compare("accuracy", {"training": training, "test": test})
     trials.less(training, torch.full_like(training, 0.5), name="low on training images")
     trials.equivalent(training, test, within=0.1, name="as low on others")
-    trials.less(losses[4] - losses[9], torch.full_like(training, 0.1), name="the loss stalls")
+    trials.less(losses[4] - losses[9], torch.full_like(training, 0.1), name="the loss falls slowly")
 
 
 @claim(
     "tuning-cases/flower-improved-beats-simple",
     finding="By 5 to 9 points, 46 % against 38 %, and not by 27.53. At 64x64 pixels and printed widths, measured once: "
     "51 % against 44 % (250 images).",
-    controls=[override("2 channels, without batch normalisation", improved=TOO_SMALL, copies=6)],
+    controls=[override("2 channels, without batch normalisation", improved=TOO_SMALL, copies=4)],
 )
-def test_the_improved_network_has_the_higher_test_accuracy(greenhouse, evidence, improved=IMPROVED, copies=12):
+def test_the_improved_network_has_the_higher_test_accuracy(greenhouse, evidence, improved=IMPROVED, copies=10):
     comparison = greenhouse.compare({"improved": improved | {"epochs": 15}}, copies=copies, epochs=10)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
     gain = comparison.difference("test accuracy", "improved")
@@ -81,9 +82,10 @@ def test_the_improved_network_has_the_higher_test_accuracy(greenhouse, evidence,
 
 @claim(
     "tuning-cases/flower-bundle-converges-faster",
-    finding="From the second epoch on, with four batches an epoch: after five the running loss is 0.84 against 1.51. "
-    "So it is at the printed widths and 64x64 pixels too (0.31 against 0.94, measured once, 250 images), until the "
-    "decay holds it up: there the initial network is ahead after 15 epochs, with 0.09 against 0.13.",
+    finding="From the second epoch on, with four batches an epoch: after five the running loss is 0.84 against 1.51, "
+    "and with 1,000 images still 0.46 against 0.85 after 15 epochs (measured once). At the printed widths and 64x64 "
+    "pixels it is 0.31 against 0.94 after five (measured once, 250 images), until the decay holds it up: there the "
+    "initial network is ahead after 15 epochs, with 0.09 against 0.13.",
     controls=[override("without batch normalisation", improved=IMPROVED | {"batch_norm": False})],
 )
 def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse, evidence, improved=IMPROVED):
@@ -94,17 +96,19 @@ def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse
     }
     evidence.curve(f"running loss on {greenhouse.source}", range(1, 16), curves, x_label="epoch")
     gains = [comparison.difference(f"running loss of epoch {epoch}", "improved").mean for epoch in range(2, 16)]
-    assert max(gains) < -0.1
+    assert np.max(gains) < -0.1
 
 
 @claim(
     "tuning-cases/deeper-wider-raises-fit-capacity",
-    finding="After 15 epochs the training loss is 0.88 against 1.04. At 64x64 pixels and printed widths, measured "
-    "once, both know all of 250 images, with 0.03 against 0.07; up to epoch 10 the deeper network is behind there.",
+    finding="After 15 epochs on 50 images, at printed widths, the training loss is 0.51 against 0.71. At 64x64 pixels, "
+    "measured once, both know all of 250 images, with 0.03 against 0.07; up to epoch 10 the deeper network is behind "
+    "there.",
     controls=[override("as deep and as wide", deep=False)],
 )
 def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence, deep=True):
-    comparison = greenhouse.compare({"deeper and wider": {"deep": deep}})
+    changes = {"deeper and wider": {"deep": deep, "narrowed": 1}}
+    comparison = greenhouse.compare(changes, copies=9, samples=50, narrowed=1)
     evidence.table(f"training loss on {greenhouse.source}", comparison.rows("training loss"))
     assert comparison.difference("training loss", "deeper and wider").mean < 0
 
@@ -112,12 +116,11 @@ def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence,
 @claim(
     "tuning-cases/deeper-net-generalises-better",
     verdict=REFUTED,
-    finding="At printed widths, and 50 images, both know 37 % of others, though the deeper one fits its own better. At "
-    "half the widths it was 0 to 3 points ahead, and at 64x64 pixels (250 images, once) 48 % against 46 %. It would "
-    "help a network that is too small: one of 1 and 2 channels knows 20 %.",
+    finding="It gains one or two points (37 % to 38 % at printed widths and 50 images; 40 % to 43 % at half of them "
+    "and 125), nothing like 27.53. It would help a network that is too small: one of 1 and 2 channels knows 20 %.",
     controls=[override("an initial network of 1 and 2 channels", narrowed=16)],
 )
-def test_a_deeper_and_wider_network_generalises_no_better(greenhouse, evidence, narrowed=1):
+def test_a_deeper_and_wider_network_gains_little_accuracy(greenhouse, evidence, narrowed=1):
     changes = {"deeper and wider": {"deep": True, "narrowed": 1}}
     comparison = greenhouse.compare(changes, copies=6, samples=50, narrowed=narrowed)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
@@ -126,8 +129,9 @@ def test_a_deeper_and_wider_network_generalises_no_better(greenhouse, evidence, 
 
 @claim(
     "tuning-cases/extra-five-epochs-confound",
-    finding="Five more epochs alone give 1 to 3 points, a quarter of what 15 epochs of the improved network "
-    "gain over 10 of the initial one; and they lower its training loss by 0.2.",
+    finding="Five more epochs alone give 1 to 3 points, a third of what 15 epochs of the improved network "
+    "gain over 10 of the initial one, with four batches an epoch (at 32 it was 0.8 ± 0.7 points); and they lower its "
+    "training loss by 0.2.",
     controls=[override("ten epochs both times", epochs=10)],
 )
 def test_five_more_epochs_alone_raise_the_test_accuracy(greenhouse, evidence, epochs=15):
