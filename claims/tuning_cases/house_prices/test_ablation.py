@@ -1,11 +1,10 @@
 """Case 3: what BatchNorm and the extra layer do alone, and whether a cheaper change does more."""
 
 import numpy as np
-import pytest
 import torch
 
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
-from fitcore.training import compare
+from fitcore.training import Comparison
 
 DEEPER = {"hidden": (64, 32), "weight_decay": 1e-5}
 STOPPED = "50 epochs, early stopping"
@@ -14,24 +13,24 @@ STOPPED = "50 epochs, early stopping"
 @claim(
     "tuning-cases/case3-bn-lowers-regression-error",
     verdict=CONDITIONAL,
-    finding="As printed it raises it: from 0.046 to 0.080 after 20 epochs of Adam, and from 0.037 to 0.072 after "
-    "50. Beside plain layers its error is lower only where training has just begun: after the first epoch "
-    "of Adam, and with SGD at 0.001 still after 5, where it has 0.55 instead of 0.76 (means).",
+    finding="As printed it raises it: from 0.046 to about 0.08 after 20 epochs of Adam, and from 0.037 to about 0.07 "
+    "after 50. Beside plain layers its error is lower only where training has just begun: after the first epoch of "
+    "Adam, and with SGD at 0.001 still after 3, where it has 0.63 instead of 0.76 (means).",
     controls=[override("no BatchNorm", batch_norm=False)],
     trials=60,
 )
 def test_batchnorm_raises_the_error_except_early_in_training(initial, improved, trials, evidence, batch_norm=True):
     normalised, plain = improved(batch_norm=batch_norm), initial(**DEEPER)
-    sgd = {"optimizer": torch.optim.SGD, "epochs": 5}
+    sgd = {"optimizer": torch.optim.SGD, "epochs": 3}
     slow, slow_plain = improved(batch_norm=batch_norm, **sgd), initial(**DEEPER, **sgd)
     curves = {"BatchNorm": normalised.test.median(1).values, "without": plain.test.median(1).values}
     evidence.curve("test MAE, Adam", range(1, 51), curves, x_label="epoch")
     evidence.compare("test MAE, Adam, 20 epochs", {"BatchNorm": normalised.test[19], "without": plain.test[19]})
-    evidence.compare("test MAE, SGD, 5 epochs", {"BatchNorm": slow.test[-1], "without": slow_plain.test[-1]})
+    evidence.compare("test MAE, SGD, 3 epochs", {"BatchNorm": slow.test[-1], "without": slow_plain.test[-1]})
     trials.less(plain.test[19], normalised.test[19], name="Adam, after 20 epochs: raised")
     trials.less(plain.test[49], normalised.test[49], name="Adam, after 50 epochs: raised")
     trials.less(normalised.test[0], plain.test[0], name="Adam, after 1 epoch: lowered")
-    trials.less(slow.test[-1], slow_plain.test[-1], name="SGD, after 5 epochs: lowered")
+    trials.less(slow.test[-1], slow_plain.test[-1], name="SGD, after 3 epochs: lowered")
 
 
 def relative_changes(maes):
@@ -61,56 +60,49 @@ def test_batchnorm_makes_the_validation_error_fluctuate_more(initial, improved, 
 
 @claim(
     "tuning-cases/case3-extra-layer-lowers-error",
-    finding="From 0.065 to 0.046 (means). It needn't be a layer: 234 neurons in one, with as many parameters, "
-    "have 0.035.",
+    finding="From 0.066 to 0.046 (means). It needn't be a layer: 234 neurons in one, with as many parameters, have "
+    "0.041 after half as many epochs.",
     controls=[override("no extra layer", hidden=(32,), weight_decay=0.0)],
     trials=60,
 )
 def test_the_extra_layer_lowers_the_error(initial, trials, evidence, *, hidden=(64, 32), weight_decay=1e-5):
     shallow, deep = initial().test[19], initial(hidden=hidden, weight_decay=weight_decay).test[19]
-    broad = initial(hidden=(234,), epochs=20).test[19]
-    evidence.compare("test MAE after 20 epochs", {"32": shallow, "64-32": deep, "234": broad})
+    broad = initial(hidden=(234,), epochs=10).test[9]
+    evidence.compare("test MAE after 20 epochs", {"32": shallow, "64-32": deep, "234, after 10": broad})
     trials.less(deep, shallow, name="an extra layer: lower")
     trials.less(broad, shallow, name="one wide layer: lower")
 
 
-@pytest.fixture
-def study(initial):
-    """Test MAE after 20 epochs or, with ``early_stopping``, after up to 50."""
-
-    def run(early_stopping=False, **setting):
-        learned = initial(**setting)
-        return {"test MAE": learned.stopped().test if early_stopping else learned.test[19]}
-
-    return run
-
-
 @claim(
     "tuning-cases/single-factor-ablation-exposes-idle-parts",
-    finding="Case 3, test MAE from 0.065: the layer alone takes 0.019 off, up to 50 epochs with early stopping "
-    "0.022; BatchNorm adds 0.006, and weight decay of 1e-5 changes nothing. All together have 0.076, more "
-    "than the start; without BatchNorm they have 0.037.",
+    finding="Case 3, test MAE from 0.066: the layer alone takes 0.020 off, up to 50 epochs with early stopping 0.022; "
+    "BatchNorm adds 0.007, and weight decay of 1e-5 changes nothing. All together have 0.077, more than the start; "
+    "without BatchNorm they have 0.037.",
     controls=[override("no BatchNorm in the bundle", batch_norm=False)],
 )
-def test_one_part_of_the_bundle_does_harm_and_one_nothing(study, evidence, batch_norm=True):
-    changes = {
-        "extra layer": DEEPER,
-        "BatchNorm": {"batch_norm": batch_norm},
-        STOPPED: {"early_stopping": True},
+def test_one_part_of_the_bundle_does_harm_and_one_nothing(initial, improved, evidence, batch_norm=True):
+    bundle, plain = improved(batch_norm=batch_norm), initial(**DEEPER)
+    maes = {
+        "baseline": initial().test[19],
+        "extra layer": plain.test[19],
+        "BatchNorm": initial(batch_norm=batch_norm, epochs=20).test[19],
+        "weight decay": initial(weight_decay=1e-5, epochs=20).test[19],
+        STOPPED: initial().stopped().test,
+        "together": bundle.stopped().test,
+        "without BatchNorm": plain.stopped().test,
+        f"without {STOPPED}": bundle.test[19],
     }
-    comparison = compare(study, changes)
+    comparison = Comparison({variant: {"test MAE": of_copies.numpy()} for variant, of_copies in maes.items()})
     evidence.table("test MAE, the layer with weight decay of 1e-5", comparison.rows("test MAE"))
-    decay = compare(study, {"weight decay": {"weight_decay": 1e-5, "epochs": 20}})
-    evidence.table("test MAE, weight decay alone", decay.rows("test MAE"))
-    effects = {name: comparison.difference("test MAE", name).mean for name in comparison.scores}
+    effects = {variant: comparison.difference("test MAE", variant).mean for variant in maes}
     assert max(effects["extra layer"], effects[STOPPED], effects["without BatchNorm"]) < -0.01
     assert min(effects["BatchNorm"], effects["together"]) > 0
-    assert abs(decay.difference("test MAE", "weight decay").mean) < 0.002
+    assert abs(effects["weight decay"]) < 0.002
 
 
 @claim(
     "tuning-cases/cheap-hyperparameters-before-structure",
-    finding="From 0.065 a rate of 0.01 leads to 0.023 and 30 more epochs to 0.044; BatchNorm and another layer to "
+    finding="From 0.066 a rate of 0.01 leads to 0.023 and 30 more epochs to 0.044; BatchNorm and another layer to "
     "0.080 (means, 20 epochs). The layer without BatchNorm, 0.046, is worth about as much as the epochs.",
     controls=[override("a rate ten times lower instead", lr=1e-4)],
     trials=60,

@@ -21,24 +21,33 @@ def on_noisy_data(initial):
     return lambda: initial(repaired=True, own_data=True, **NOISY)
 
 
+def optimism(learned, watching):
+    """By how much the test MAE exceeds the best MAE on the rows watched, (S,)."""
+    stopped = learned.stopped(watching=watching)
+    return stopped.test - stopped.watched
+
+
 @claim(
     "tuning-cases/case3-leaked-validation-is-optimistic",
-    finding="As printed the best validation MAE is 0.053 on average and the test MAE of that epoch 0.076. On "
-    "noisy prices (noise=130, no BatchNorm) rows that are trained on promise over 0.2 less than the test "
-    "has; rows held out are right to 0.02 on average.",
+    finding="As printed the best validation MAE is about 0.022 below the test MAE of that epoch, 0.077; with the "
+    "loader repaired it is right to about 0.001 on average (15 epochs). On noisy prices (noise=130, no BatchNorm, Adam "
+    "at 0.003) rows that are trained on promise over 0.2 less than the test has; rows held out are right to 0.02.",
     controls=[override("rows held out instead", leaked="validation")],
     trials=60,
 )
 def test_rows_that_are_trained_on_promise_too_much(improved, on_noisy_data, trials, evidence, leaked="rehearsed"):
-    printed, noisy = improved().stopped(), on_noisy_data()
-    trained_on, held_out = noisy.stopped(watching=leaked), noisy.stopped()
-    evidence.compare("as printed", {"best validation MAE": printed.watched, "test MAE": printed.test})
-    arms = {"trained on": trained_on, "held out": held_out}
-    gaps = {name: arm.test - arm.watched for name, arm in arms.items()}
-    evidence.compare("noisy targets: test MAE - best validation MAE", gaps)
-    trials.less(printed.watched, printed.test, name="as printed: too low")
-    trials.less(trained_on.watched, trained_on.test, by=0.03, name="trained on: too low by 0.03")
-    assert abs(gaps["held out"].mean()) < 0.07
+    printed, repaired, noisy = improved(), improved(repaired=True, epochs=15), on_noisy_data()
+    as_printed = optimism(printed, "validation")
+    of_repaired, of_noisy = (
+        {"trained on": optimism(each, leaked), "held out": optimism(each, "validation")} for each in (repaired, noisy)
+    )
+    evidence.compare("test MAE - best validation MAE, 1000 rows", {"as printed": as_printed} | of_repaired)
+    evidence.compare("test MAE - best validation MAE, noisy targets", of_noisy)
+    trials.mostly(as_printed > 0, at_least=0.5, name="as printed: too low")
+    trials.mostly(of_repaired["trained on"] > 0, at_least=0.5, name="loader repaired, trained on: too low")
+    trials.mostly(of_noisy["trained on"] > 0.1, at_least=0.5, name="noisy, trained on: too low by 0.1")
+    assert abs(of_repaired["held out"].mean()) < 0.01
+    assert abs(of_noisy["held out"].mean()) < 0.05
 
 
 @claim(
@@ -60,8 +69,8 @@ def test_watching_rows_that_are_trained_on_stops_late(on_noisy_data, trials, evi
 
 @claim(
     "tuning-cases/case3-early-stopping-triggers",
-    finding="In nearly every run, after some 14 to 49 epochs: not because the error has stopped falling, but because "
-    "BatchNorm makes it fluctuate. Without BatchNorm it triggers in about one of six.",
+    finding="In nearly every run, after some 10 to 49 epochs: not because the error has stopped falling, but because "
+    "BatchNorm makes it fluctuate. Without BatchNorm it triggers in about a quarter of the runs.",
     controls=[override("no BatchNorm", batch_norm=False)],
     trials=60,
 )
@@ -74,9 +83,9 @@ def test_early_stopping_triggers_before_epoch_50(improved, trials, evidence, bat
 @claim(
     "tuning-cases/case3-early-stopping-lowers-error",
     verdict=CONDITIONAL,
-    finding="As printed it doesn't: 0.076 where it stops and 0.072 after all 50 epochs (means), for the test MAE "
-    "is still falling. On noisy prices (noise=130, no BatchNorm), by rows held out, it does: about 0.49 "
-    "instead of 0.55 after 30 epochs.",
+    finding="As printed it doesn't: 0.077 where it stops and 0.072 after all 50 epochs (means), for the test MAE "
+    "is still falling. On noisy prices (noise=130, no BatchNorm, Adam at 0.003), by rows held out, it does: "
+    "about 0.49 instead of 0.55 after 30 epochs.",
     controls=[
         override("an end before overtraining", end=4),
     ],

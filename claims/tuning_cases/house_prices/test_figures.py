@@ -2,56 +2,71 @@
 
 import torch
 
+from fitcore.evaluation.scores import regression_scores
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 
 INITIAL, IMPROVED = (0.3567, 0.2015), (0.0892, 0.0198)
+SGD, ADAM = {"optimizer": torch.optim.SGD, "lr": 2e-3, "epochs": 20}, {"optimizer": torch.optim.Adam, "lr": 1e-3}
+
+
+def beside_printed(learned, printed):
+    """MAE and MSE of the first copy, with intervals of 95 % over test rows, and their range over all copies."""
+    x, y = learned.table.test
+    scores = regression_scores(learned.ensemble.module(0).eval()(x).flatten(), y.flatten())
+    over_seeds = learned.test[-1], learned.test_mse[-1]
+    return [
+        {"error": name, "printed": figure, "one copy": score.value, "from": score.low, "to": score.high}
+        | {"lowest of all copies": errors.min().item(), "highest": errors.max().item()}
+        for (name, score), figure, errors in zip(scores.items(), printed, over_seeds, strict=True)
+    ]
 
 
 @claim(
     "tuning-cases/case3-initial-mae-0-3567",
     verdict=CONDITIONAL,
-    finding="The optimizer isn't told. With plain SGD at 0.002 the mean over seeds is about 0.36 and 0.21, as "
-    "printed. With Adam at 0.001, which trains the improved regressor, it is 0.066 and 0.007: a fifth of "
-    "the error.",
-    controls=[
-        override("Adam instead of SGD", sgd=torch.optim.Adam),
-        override("SGD instead of Adam", adam=torch.optim.SGD),
-    ],
+    finding="The optimizer isn't told. With plain SGD at 0.002 the means over seeds are about 0.34 and 0.19, near the "
+    "printed ones. With Adam at 0.001, which trains the improved regressor, they are 0.066 and 0.007: less than a "
+    "fifth of the printed MAE.",
+    controls=[override("Adam instead of SGD", slow=ADAM), override("SGD instead of Adam", fast=SGD)],
     trials=60,
 )
-def test_sgd_leaves_the_initial_error_and_adam_a_fifth_of_it(
-    initial, trials, evidence, sgd=torch.optim.SGD, adam=torch.optim.Adam
-):
-    slow, fast = initial(optimizer=sgd, lr=2e-3, epochs=20), initial(optimizer=adam)
+def test_sgd_leaves_the_initial_error_and_adam_a_fifth_of_it(initial, trials, evidence, *, slow=SGD, fast=ADAM):
+    slow, fast = initial(**slow), initial(**fast)
     maes, mses = slow.test[19], slow.test_mse[19]
     evidence.compare("test MAE after 20 epochs", {"SGD": maes, "Adam": fast.test[19]}, limit=INITIAL[0])
     evidence.figure("MAE and MSE, SGD", reported=INITIAL, measured=(maes.mean(), mses.mean()), tolerance=0.07)
     evidence.figure(
         "MAE and MSE, Adam", reported=INITIAL, measured=(fast.test[19].mean(), fast.test_mse[19].mean()), tolerance=0.07
     )
+    evidence.table("SGD, 20 epochs: 200 test rows, and the seeds", beside_printed(slow, INITIAL))
     assert abs(maes.mean() - INITIAL[0]) < 0.07
     assert abs(mses.mean() - INITIAL[1]) < 0.09
-    trials.less(fast.test[19], INITIAL[0] / 3 * torch.ones(trials.count), name="Adam: less than a third of the MAE")
+    assert fast.test[19].mean() < INITIAL[0] / 5
+    trials.less(fast.test[19], torch.full_like(maes, INITIAL[0] / 4), name="Adam: less than a quarter of the MAE")
 
 
 @claim(
     "tuning-cases/case3-improved-mae-0-0892",
     verdict=REFUTED,
-    finding="The MAE comes near it, 0.06 to 0.10, 0.077 on average. The MSE is 0.010 on average, hardly ever as much. "
-    "No run has such a pair: an MSE of 2.5 times the squared MAE means heavy tails, and these errors have "
-    "1.6, as normal ones do.",
+    finding="The MAE comes near it, 0.057 to 0.11, 0.077 on average. The MSE is 0.010 on average, hardly ever as much. "
+    "Hardly any run has such a pair: an MSE of 2.5 times the squared MAE means heavy tails, and these errors have 1.6, "
+    "as normal ones do. Over other test rows a run's MAE varies by about 0.007 either way (95 %), so that the last "
+    "two digits printed say nothing.",
     controls=[override("one epoch", epochs=1)],
     trials=60,
 )
-def test_the_improved_regressor_never_has_the_printed_mse(improved, trials, evidence, epochs=50):
-    stopped = improved(epochs=epochs).stopped()
+def test_the_improved_regressor_hardly_ever_has_the_printed_mse(improved, trials, evidence, epochs=50):
+    learned = improved(epochs=epochs)
+    stopped, in_the_end = learned.stopped(), beside_printed(learned, IMPROVED)
     measured = stopped.test.mean(), stopped.test_mse.mean()
     evidence.figure("MAE and MSE", reported=IMPROVED, measured=measured, tolerance=0.00005)
     evidence.compare("test MSE", {"improved": stopped.test_mse}, limit=IMPROVED[1])
+    evidence.table("50 epochs: 200 test rows, and the seeds", in_the_end)
     trials.less(stopped.test_mse, torch.full_like(stopped.test_mse, IMPROVED[1]), name="a lower MSE")
     trials.less(stopped.test_mse / stopped.test**2, torch.full_like(stopped.test, 2.2), name="no such tails")
     assert IMPROVED[1] / IMPROVED[0] ** 2 > 2.4
     assert abs(measured[0] - IMPROVED[0]) < 0.025
+    assert in_the_end[0]["to"] - in_the_end[0]["from"] > 0.005
 
 
 def drops(initial, improved):
@@ -75,7 +90,7 @@ def test_the_error_has_fallen_by_three_quarters(evidence, initial=INITIAL[0], im
 @claim(
     "tuning-cases/case3-improved-beats-initial",
     verdict=REFUTED,
-    finding="With Adam at 0.001 for both it is worse: 0.076 after up to 50 epochs, the initial one 0.066 after 20 "
+    finding="With Adam at 0.001 for both it is worse: 0.077 after up to 50 epochs, the initial one 0.066 after 20 "
     "and 0.044 after 50 (means). What made the document's initial regressor bad was not its structure.",
     controls=[override("no BatchNorm", batch_norm=False), override("an initial one of 4 epochs", epochs=(4, 4))],
     trials=60,
@@ -97,18 +112,14 @@ def test_the_improved_regressor_is_no_better_than_the_initial_one(
     verdict=CONDITIONAL,
     finding="Only beside an initial regressor that SGD at 0.002 has left half-trained, as the printed figures "
     "suggest: its test MAE has a standard deviation of about 0.06 over seeds, the improved one's 0.008. "
-    "With Adam the initial one's is 0.006.",
-    controls=[
-        override("Adam for both", sgd=torch.optim.Adam),
-        override("SGD for both", adam=torch.optim.SGD),
-    ],
+    "With Adam the initial one's is about 0.007.",
+    controls=[override("Adam for both", slow=ADAM), override("SGD for both", fast=SGD)],
 )
 def test_the_improved_regressor_is_steadier_only_than_one_trained_by_sgd(
-    initial, improved, evidence, sgd=torch.optim.SGD, adam=torch.optim.Adam
+    initial, improved, evidence, *, slow=SGD, fast=ADAM
 ):
-    slow = initial(optimizer=sgd, lr=2e-3, epochs=20).test[19]
-    fast = initial(optimizer=adam).test[19]
+    slow, fast = (initial(**settings).test[19] for settings in (slow, fast))
     tuned = improved().stopped().test
     evidence.compare("test MAE", {"initial, SGD": slow, "initial, Adam": fast, "improved": tuned})
-    assert tuned.std() < 0.3 * slow.std()
+    assert tuned.std() < 0.4 * slow.std()
     assert 0.4 < tuned.std() / fast.std() < 3

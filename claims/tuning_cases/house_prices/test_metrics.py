@@ -12,6 +12,7 @@ from fitcore.ensembles import mean_squared_errors
 from fitcore.testing import claim, override
 from fitcore.testing.strategies import tensors
 
+DEEPER = {"hidden": (64, 32), "weight_decay": 1e-5}
 reals = st.floats(-1e3, 1e3)
 PRINTED = np.array([[0.3567, 0.2015], [0.0892, 0.0198]])
 
@@ -76,14 +77,13 @@ def test_the_mse_of_a_column_and_a_row_pulls_every_output_to_the_mean_target(dat
 
 @claim(
     "tuning-cases/case3-flatten-against-n-target-needed",
-    finding="After 10 epochs the test MAE is 0.77, that of the mean price; with flattened outputs 0.06.",
+    finding="After 5 epochs the test MAE is 0.76, about that of the mean price (0.77); with flattened outputs 0.096.",
     controls=[override("flattened outputs", loss=mean_squared_errors)],
     trials=60,
 )
 def test_without_flattening_the_regressor_learns_the_mean_price(initial, prices, trials, evidence, loss=broadcast):
-    spoilt, sound = (initial(hidden=(64, 32), loss=each, epochs=10) for each in (loss, mean_squared_errors))
+    spoilt, sound = initial(**DEEPER, loss=loss, epochs=5).test[4], initial(**DEEPER).test[4]
     of_the_mean = prices().test[1].abs().mean()
-    arms = {"not flattened": spoilt.test[-1], "flattened": sound.test[-1]}
-    evidence.compare("test MAE after 10 epochs", arms, limit=of_the_mean)
-    trials.equivalent(spoilt.test[-1], of_the_mean.expand(len(spoilt.test[-1])), within=0.05)
-    trials.less(5 * sound.test[-1], spoilt.test[-1], name="flattened: less than a fifth")
+    evidence.compare("test MAE after 5 epochs", {"not flattened": spoilt, "flattened": sound}, limit=of_the_mean)
+    trials.equivalent(spoilt, of_the_mean.expand(len(spoilt)), within=0.05)
+    trials.less(5 * sound, spoilt, name="flattened: less than a fifth")

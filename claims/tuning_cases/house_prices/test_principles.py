@@ -10,6 +10,7 @@ from fitcore.testing import claim, override
 PATIENTS = {
     "raw prices, too small a rate": {"scale_target": False, "epochs": 50},
     "few rows, noisy prices": {
+        "copies": 80,
         "samples": 300,
         "noise": 150.0,
         "validation_share": 0.5,
