@@ -11,9 +11,9 @@ TRIALS = 40
 HIDDEN, BITS, SEQUENCES, STEPS = 16, 6, 16, 100
 ARMS = {
     "RMSprop 0.001": (RMSprop, 0.001),
+    "Adam 0.001": (Adam, 0.001),
     "Adam 0.01": (Adam, 0.01),
     "SGD 0.1": (SGD, 0.1),
-    "SGD 0.3": (SGD, 0.3),
 }
 
 
@@ -58,8 +58,9 @@ def remembering(seed, arms=tuple(ARMS)):
 @claim(
     "pytorch-notes/rmsprop-suited-to-rnn",
     finding="At its recommended 0.001 it teaches a network of 16 tanh neurons to remember the first of six bits: the "
-    "loss falls from 0.69 to about 0.03 in 100 steps, where plain SGD at 0.1 has about 0.6 left (medians). It is "
-    "not the only choice: Adam at 0.01 learns it better, and so does SGD at 0.3, above the guide's range.",
+    "loss falls from 0.69 to about 0.03 in 100 steps, where plain SGD at 0.1 has about 0.6 left (medians). Adam at "
+    "its recommended 0.001 has about 0.57 left, for RMSprop's first steps are ten times its rate; at 0.01 Adam learns "
+    "it better.",
     controls=[override("SGD in its place", good="SGD 0.1")],
     trials=TRIALS,
 )
@@ -70,7 +71,7 @@ def test_rmsprop_teaches_a_recurrent_network_to_remember(shared, trials, evidenc
     last = dict(zip(ARMS, losses[-20:].mean(0), strict=True))
     midway = dict(zip(ARMS, losses[60:80].mean(0), strict=True))
     evidence.compare("loss in the last 20 steps", last)
-    learned = torch.full((TRIALS,), 0.35)
-    trials.less(last[good], learned, name="RMSprop has learned it")
-    trials.less(last["Adam 0.01"], learned, name="so has Adam at 0.01")
+    trials.less(last[good], torch.full((TRIALS,), 0.35), name="RMSprop has learned it")
+    trials.less(last[good] + 0.1, last["Adam 0.001"], name="Adam at 0.001 has not")
+    trials.less(last["Adam 0.01"], last[good], name="Adam at 0.01 has learned it better")
     trials.less(midway[good], midway["SGD 0.1"] + 0.02, name="no later than SGD at 0.1")

@@ -7,32 +7,35 @@ from fitcore.testing import CONDITIONAL, claim, override
 
 @claim(
     "pytorch-notes/sgd-needs-careful-tuning",
-    finding="After 30 epochs about 46 % of the test digits are recognised at a rate of 0.01, 92 % at 0.1, 94 % at 1 "
+    finding="After 30 epochs about 45 % of the test digits are recognised at a rate of 0.01, 92 % at 0.1, 95 % at 1 "
     "and 10 % at 10. Rprop, the control, makes its own step sizes and hardly depends on the rate.",
     controls=[override("Rprop, in five epochs", optimizer="Rprop", epochs=5)],
 )
 def test_sgd_learns_well_within_about_a_decade_of_rates(learn, trials, evidence, optimizer="SGD", epochs=30):
-    accuracies = {lr: learn(optimizer, lr, epochs=epochs).accuracy for lr in (0.01, 0.1, 1.0, 10.0)}
-    evidence.compare("test accuracy", accuracies)
-    trials.less(accuracies[0.01], accuracies[0.1], by=0.1, name="0.01: worse than 0.1")
-    trials.less(accuracies[10.0], accuracies[1.0], by=0.5, name="10: worse than 1")
-    trials.less(accuracies[1.0] - 0.08, accuracies[0.1], name="0.1: no worse than 1 by 8 points")
+    largest, large = (learn(optimizer, lr, epochs=epochs).accuracy for lr in (10.0, 1.0))
+    trials.less(largest, large, by=0.5, name="10: worse than 1")
+    small, smallest = (learn(optimizer, lr, epochs=epochs).accuracy for lr in (0.1, 0.01))
+    trials.less(smallest, small, by=0.1, name="0.01: worse than 0.1")
+    trials.less(large - 0.08, small, name="0.1: no worse than 1 by 8 points")
+    evidence.compare("test accuracy", {"0.01": smallest, "0.1": small, "1": large, "10": largest})
 
 
 @claim(
     "pytorch-notes/adam-needs-no-lr-tuning",
     verdict=CONDITIONAL,
-    finding="From 0.001 to 0.01 the rate changes little: 92 to 94 % of the test digits are recognised after 30 "
-    "epochs. At 0.0001 it is about 53 %, and at 1.0 a tenth, as by guessing: Adam scales its steps, but by the "
-    "rate it is given.",
+    finding="From 0.001 to 0.1, two decades where SGD has about one, the rate changes little: 92 to 94 % of the test "
+    "digits are recognised after 30 epochs. At 0.0001 it is about 53 %, and at 1.0 a tenth, as by guessing: Adam "
+    "scales its steps, but by the rate it is given.",
     controls=[override("SGD", optimizer="SGD")],
 )
 def test_adam_needs_a_rate_of_the_right_order_and_no_finer(learn, trials, evidence, optimizer="Adam"):
-    accuracies = {lr: learn(optimizer, lr).accuracy for lr in (1e-4, 0.001, 0.01, 1.0)}
-    evidence.compare("test accuracy", accuracies)
+    accuracies = {lr: learn(optimizer, lr).accuracy for lr in (0.01, 1.0)}
+    trials.less(accuracies[1.0], accuracies[0.01], by=0.5, name="1.0: far worse")
+    accuracies |= {lr: learn(optimizer, lr).accuracy for lr in (1e-4, 0.001, 0.1)}
     trials.less(accuracies[1e-4], accuracies[0.001], by=0.1, name="0.0001: far worse")
-    trials.less(accuracies[1.0], accuracies[0.001], by=0.5, name="1.0: far worse")
     trials.equivalent(accuracies[0.001], accuracies[0.01], within=0.08, name="0.001 to 0.01: within 8 points")
+    trials.less(accuracies[0.001] - 0.1, accuracies[0.1], name="0.1: no worse by 10 points")
+    evidence.compare("test accuracy", dict(sorted(accuracies.items())))
 
 
 @claim(
