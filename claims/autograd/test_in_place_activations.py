@@ -41,7 +41,8 @@ def gradients(model, x):
 @claim(
     "pytorch-notes/inplace-risk",
     finding="An in-place ReLU overwrites the result of a sigmoid, tanh or softmax, from which these compute their "
-    "gradient: backward stops with a RuntimeError, so that no wrong gradient goes unnoticed. Out of place it passes.",
+    "gradient: backward stops with a RuntimeError, so that here no wrong gradient goes unnoticed. Out of place it "
+    "passes.",
     controls=[override("out of place", inplace=False)],
 )
 @layers_named(SAVING_ITS_RESULT)

@@ -136,9 +136,9 @@ def digits_learned(seeds: tuple[int, ...], setting: Digits) -> Curves:
 
 @pytest.fixture
 def learned(shared):
-    """``learned(copies=50, **settings of `Digits`)`` gives `Curves`, trained once a session."""
+    """``learned(copies=60, **settings of `Digits`)`` gives `Curves`, trained once a session."""
 
-    def train(copies: int = 50, **settings) -> Curves:
+    def train(copies: int = 60, **settings) -> Curves:
         return shared(digits_learned, tuple(shared.seeds(copies).tolist()), Digits(**settings))
 
     return train
@@ -237,6 +237,8 @@ def arm(shared):
 
 # Section 18.2.2: hidden layers with BatchNorm and dropout, in any order
 
+FUSED_ADAM = partial(Adam, fused=True)
+
 
 def layered(widths: tuple[int, ...], order: str, p: float) -> nn.Sequential:
     """A network whose hidden layers are affine ones, each followed by what ``order`` names: "norm relu", say."""
@@ -259,7 +261,7 @@ class Lesson:
     hidden: tuple[int, ...] = (128,)
     wrong: float = 0.0
     scales: tuple[float, ...] = (1.0,)
-    optimizer: Callable[..., Optimizer] = Adam
+    optimizer: Callable[..., Optimizer] = FUSED_ADAM
     lr: float = 0.003
     batch_size: int = 50
     epochs: int = 12

@@ -1,8 +1,9 @@
 """Section 18.2.2: BatchNorm and dropout in one layer, in either order, against each alone, on 200 digits."""
 
-from fitcore.testing import CONDITIONAL, claim, override
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 
 AFTER, BEFORE = "norm relu dropout", "dropout norm relu"
+NOISY = {"wrong": 0.5, "lr": 0.01, "epochs": 30}
 
 
 @claim(
@@ -24,21 +25,24 @@ def test_dropout_behind_batchnorm_is_better_on_clean_digits(taught, trials, evid
     "pytorch-notes/bn-dropout-order-matters",
     verdict=CONDITIONAL,
     finding="Where half of the labels are random, it is the other way round: before BatchNorm dropout disturbs more, "
-    "less of the noise is learned, and the accuracy is 69 % instead of 63 % (medians, 15 epochs at 0.01).",
+    "and less of the noise is learned. After 30 epochs at 0.01 the test loss is 1.2 instead of 1.45, the accuracy 62 % "
+    "and 58 % (medians).",
     controls=[override("dropout behind BatchNorm in both", order=AFTER)],
 )
 def test_dropout_before_batchnorm_is_better_where_labels_are_wrong(taught, trials, evidence, order=BEFORE):
-    after, before = (taught(arm, wrong=0.5, lr=0.01, epochs=15) for arm in (AFTER, order))
+    after, before = (taught(arm, **NOISY) for arm in (AFTER, order))
+    evidence.compare("test loss", {"behind": after.loss[0], "before": before.loss[0]})
     evidence.compare("test accuracy", {"behind": after.accuracy[0], "before": before.accuracy[0]})
-    trials.less(after.accuracy[0], before.accuracy[0], name="higher accuracy before BatchNorm")
+    trials.less(before.loss[0], after.loss[0], name="lower loss before BatchNorm")
     trials.less(after.training[-1, 0], before.training[-1, 0], by=0.1, name="and less of the noise learned")
 
 
 @claim(
     "pytorch-notes/bn-plus-dropout-better-than-one",
-    verdict=CONDITIONAL,
-    finding="Not on clean digits, where there is little to prevent: dropout besides BatchNorm raises the test loss "
-    "from 0.27 to 0.33 in 12 epochs at 0.003. Than dropout alone, with 0.8, both are better (medians).",
+    verdict=REFUTED,
+    finding="It beats one of them, not the other. On clean digits, where there is little to prevent, BatchNorm "
+    "alone is best: dropout besides it raises the test loss from 0.27 to 0.33 in 12 epochs at 0.003. Dropout alone "
+    "ends at 0.8 (medians).",
     controls=[override("no dropout besides BatchNorm", order="norm relu")],
     trials=40,
 )
@@ -51,16 +55,19 @@ def test_on_clean_digits_batchnorm_alone_is_better_than_both(taught, trials, evi
 
 @claim(
     "pytorch-notes/bn-plus-dropout-better-than-one",
-    verdict=CONDITIONAL,
-    finding="Where one label in ten is random, both have the lowest test loss after 12 epochs at 0.01: 0.38, BatchNorm "
-    "alone 0.43 and dropout alone 0.47 (medians).",
-    controls=[override("BatchNorm alone instead of both", order="norm relu")],
-    trials=160,
+    verdict=REFUTED,
+    finding="Where half of the labels are random, dropout alone is best, and both together lie between again: after 30 "
+    "epochs at 0.01 the test loss is 1.05 with dropout, 1.45 with both and 2.0 with BatchNorm (accuracy 72, 58 and "
+    "53 %, medians).",
+    controls=[
+        override("no dropout besides BatchNorm", order="norm relu"),
+        override("no BatchNorm besides dropout", order="relu dropout"),
+    ],
 )
-def test_with_some_wrong_labels_both_have_the_lowest_loss(taught, trials, evidence, order=AFTER):
-    norm, dropout, both = (taught(arm, wrong=0.1, lr=0.01) for arm in ("norm relu", "relu dropout", order))
+def test_with_wrong_labels_dropout_alone_is_better_than_both(taught, trials, evidence, order=AFTER):
+    norm, dropout, both = (taught(arm, **NOISY) for arm in ("norm relu", "relu dropout", order))
     arms = {"BatchNorm": norm, "dropout": dropout, "both": both}
     evidence.compare("test loss", {name: arm.loss[0] for name, arm in arms.items()})
     evidence.compare("test accuracy", {name: arm.accuracy[0] for name, arm in arms.items()})
-    trials.less(both.loss[0], norm.loss[0], name="lower loss than BatchNorm alone")
-    trials.less(both.loss[0], dropout.loss[0], name="lower loss than dropout alone")
+    trials.less(dropout.loss[0], both.loss[0], by=0.05, name="dropout alone: lower loss than both")
+    trials.less(both.loss[0], norm.loss[0], by=0.05, name="BatchNorm alone: higher loss than both")

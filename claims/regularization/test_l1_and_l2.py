@@ -22,7 +22,8 @@ from fitcore.training import optimizer_step, train
 TRIALS = 16
 LR = 0.01
 L2, L1 = {"weight_decay": 0.01}, {"l1": 0.001}
-NONE, STRONG = {}, {"weight_decay": 2.0}
+NONE, TENFOLD, STRONG = {}, {"weight_decay": 0.1}, {"weight_decay": 2.0}
+THRESHOLDED = {"proximal": True, "starts": 8}
 ARMS = {"none": NONE, "L2": L2, "L1": L1}
 seeds = st.integers(0, 2**32 - 1)
 
@@ -77,25 +78,30 @@ def test_the_listing_runs_and_learns(shared, evidence, inputs=20):
 
 @claim(
     "pytorch-notes/regularisation-lowers-test-loss",
-    verdict=REFUTED,
-    finding="Not by anything that the listing could show. From the same start either penalty lowers the test loss by "
-    "about 1 % in the median, while another start on the same data moves it by some 20 %; and the listing gives each "
-    "arm a start of its own: at its seed 42 L2 ends above no penalty (0.47 and 0.44). So weak a penalty hardly does "
-    "anything in 200 epochs of SGD; a weight decay of 2 drives all outputs to zero.",
+    verdict=CONDITIONAL,
+    finding="Where the penalty is strong enough for it: ten times the listing's weight decay, 0.1, lowers the test "
+    "loss by about 10 %, while 2 drives the outputs of nearly all networks to zero. From the same start those of the "
+    "listing lower it by about 1 % in the median, which it cannot show: another start on the same data moves it by "
+    "some 20 %, and each arm has a start of its own. At its seed 42 L2 ends above no penalty (0.47 and 0.44).",
     controls=[
         override("a weight decay that matters", weak=(STRONG,)),
+        override("the weak one for the tenfold", tenfold=NONE),
         override("the weak one for the strong", strong=L2),
     ],
 )
-def test_penalties_so_weak_leave_the_test_loss_where_it_is(arm, shared, evidence, *, weak=(L2, L1), strong=STRONG):
-    plain, (without, with_l2, _) = arm(), shared(printed)
-    changes = {str(penalty): (arm(**penalty).test[-1] / plain.test[-1]).log() for penalty in weak}
+def test_penalties_lower_the_test_loss_where_they_are_stronger_than_the_listed(
+    arm, shared, evidence, *, weak=(L2, L1), tenfold=TENFOLD, strong=STRONG
+):
+    plain, strongly, (without, with_l2, _) = arm(), arm(**strong), shared(printed)
+    changes = {str(penalty): (arm(**penalty).test[-1] / plain.test[-1]).log() for penalty in (*weak, tenfold)}
     starts = (plain.test[-1] / plain.test_of_other_start).log()
     evidence.compare("log of test loss over that without penalty", {**changes, "another start": starts}, limit=0.0)
-    assert all(change.median().abs() < 0.2 for change in changes.values())
-    assert starts.std() > 0.05
+    *slight, large = (change.median() for change in changes.values())
+    assert all(change.abs() < min(0.1, starts.std()) for change in slight)
+    assert starts.std() > 0.02
     assert with_l2[2] > without[2]
-    assert (arm(**strong).test[-1] / plain.test[-1]).median() > 3
+    assert large < -0.02
+    assert (strongly.test[-1] / strongly.targets).median() > 0.9
 
 
 @claim(
@@ -149,7 +155,7 @@ def test_the_training_loss_of_l1_is_its_penalty_nearly_alone(
     losses = {"none": plain.training, "L1, as printed": reported, "its data term": sparse.training}
     evidence.compare("training loss", losses)
     assert (reported / plain.training).median() > 4
-    trials.always(sparse.training < 0.5 * reported, name="most of it is the penalty")
+    assert (sparse.training / reported).median() < 0.2
     loss, error, *_ = shared(printed)[2]
     assert loss > 10 * error
     assert (sparse.training / plain.training).log().median().abs() < np.log(3)
@@ -161,11 +167,14 @@ def test_the_training_loss_of_l1_is_its_penalty_nearly_alone(
     finding="Of some 22,400 numbers hardly one: a step of SGD on the penalty moves a weight by 0.00001 to and fro "
     "across zero. With the proximal step of the same size, which stops it there, about 1 % are exactly zero after "
     "the same 200 epochs.",
-    controls=[override("proximal steps from the start", proximal=True), override("no proximal steps", repaired=False)],
-    trials=8,
+    controls=[
+        override("proximal steps from the start", proximal=THRESHOLDED),
+        override("no proximal steps", repaired=NONE),
+    ],
+    trials=TRIALS,
 )
-def test_gradient_steps_on_l1_leave_no_weight_at_zero(arm, trials, evidence, *, proximal=False, repaired=True):
-    by_gradient, by_thresholding = (arm(starts=8, l1=0.001, proximal=steps) for steps in (proximal, repaired))
+def test_gradient_steps_on_l1_leave_no_weight_at_zero(arm, trials, evidence, *, proximal=NONE, repaired=THRESHOLDED):
+    by_gradient, by_thresholding = (arm(l1=0.001, **steps) for steps in (proximal, repaired))
     shares = {"gradient steps": by_gradient.zeros, "proximal steps": by_thresholding.zeros}
     evidence.compare("share of weights that are exactly zero", shares)
     trials.always(by_gradient.zeros < 0.001, name="gradient steps: no zeros to speak of")
@@ -230,7 +239,7 @@ def test_weight_decay_is_half_the_squared_norm_of_all_parameters(seed, decay, sh
     controls=[override("one parameter alone", counted=1)],
 )
 @settings(max_examples=20)
-@given(widths=st.lists(st.integers(1, 30), min_size=2, max_size=5), seed=seeds, counted=st.just(None))
+@given(widths=st.lists(st.integers(8, 30), min_size=2, max_size=5), seed=seeds, counted=st.just(None))
 def test_the_sum_of_norms_exceeds_the_norm_of_all_parameters(shared, widths, seed, counted):
     with seeded(seed):
         parameters = list(MLP(widths).parameters())[:counted]

@@ -6,9 +6,9 @@ right answers are those on the digits of the training, but where they are said t
 
 import torch
 
-from fitcore.testing import CONDITIONAL, claim, override
+from fitcore.testing import claim, override
 
-TRIALS = 50
+TRIALS = 60
 ENOUGH = (64,)  # hidden neurons
 TOO_SMALL = (1,)
 EPOCHS = 30
@@ -46,10 +46,9 @@ def test_a_model_that_is_too_small_or_hardly_trained_fails_on_its_training_data(
 
 @claim(
     "pytorch-notes/weaker-regularisation-cures-underfitting",
-    verdict=CONDITIONAL,
-    finding="Where the regularisation is what keeps the network from fitting: a weight decay of 30 under AdamW leaves "
-    "it at a third of its training digits, none lets it learn all of them. A network of one neuron recognises less "
-    "than a quarter without any decay (medians): its trouble is another.",
+    finding="It cures the fault that it is meant for: a weight decay of 30 under AdamW at 0.01, which multiplies "
+    "weights by 0.7 a step, leaves a network at a third of its training digits, none lets it learn all of them. A "
+    "network of one neuron recognises less than a quarter without any decay (medians): its trouble is another.",
     controls=[
         override("the decay left as it is", weaker=30.0),
         override("a network that is large enough", small=ENOUGH),
@@ -71,7 +70,8 @@ def test_less_weight_decay_cures_underfitting_only_where_it_was_the_cause(
 @claim(
     "pytorch-notes/bigger-model-or-longer-training-cures-underfitting",
     finding="Each cures the fault that it is meant for, too small a network or too few epochs. Training longer does "
-    "little for a network that is too small: after the same 30 epochs one neuron still fails on most training digits.",
+    "little for a network that is too small: one neuron reaches 24 % in 30 epochs, where 64 have learned all "
+    "(medians).",
     controls=[
         override("no larger", larger=TOO_SMALL),
         override("no longer", longer=1),
@@ -98,7 +98,7 @@ def test_more_neurons_or_more_epochs_cure_underfitting_each_its_own_kind(
 @claim(
     "pytorch-notes/overfit-memorises",
     finding="A network of 128 hidden neurons learns 100 random labels within 40 epochs, and of other digits it "
-    "recognises no more than a guess would.",
+    "recognises some 10 %, as a guess would (median).",
     controls=[override("a single neuron", hidden=TOO_SMALL)],
     trials=TRIALS,
 )
@@ -107,4 +107,4 @@ def test_a_large_network_learns_random_labels_by_heart(learned, trials, evidence
     series = {"training": curves.training.median(1).values, "held out": curves.held_out.median(1).values}
     evidence.curve("median accuracy, random labels", curves.epochs, series, x_label="epoch")
     trials.less(share(0.9), curves.training[-1], name="the training labels are learned")
-    trials.less(curves.held_out[-1], share(0.25), name="and nothing else")
+    assert abs(curves.held_out[-1].median() - 0.1) < 0.05

@@ -38,8 +38,9 @@ def stay_in_training(module, mode=True):
 @claim(
     "pytorch-notes/inference-needs-eval-and-no-grad",
     verdict=CONDITIONAL,
-    finding="For the outputs eval() alone: with dropout or BatchNorm they depend on chance or on the batch until it is "
-    "called, with no_grad or without. A network without such layers doesn't need it.",
+    finding="For both of the document's reasons together, yes: eval() settles the outputs, no_grad saves the cost. "
+    "With dropout or BatchNorm the outputs depend on chance or on the batch until eval() is called, with no_grad or "
+    "without. A network without such layers doesn't need it.",
     controls=[
         replace("torch.nn.Module.train", stay_in_training),
     ],

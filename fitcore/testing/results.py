@@ -133,7 +133,7 @@ class Results:
         option = self.config.option
         arguments = ["pytest", *tests, "--base-seed", str(option.base_seed)]
         arguments += ["--trials", f"{option.trials:g}"] if option.trials != 1 else []
-        arguments += ["--data-root", option.data_root] if option.data_root else []
+        arguments += [f"--data-root={option.data_root}"] if option.data_root else []
         return shlex.join(arguments)
 
 

@@ -114,7 +114,7 @@ RERUNS = {
     (): "--base-seed 0",
     ("--base-seed", "7"): "--base-seed 7",
     ("--trials", "2"): "--base-seed 0 --trials 2",
-    ("--data-root", "my data"): "--base-seed 0 --data-root 'my data'",
+    ("--data-root", "my data"): "--base-seed 0 '--data-root=my data'",
 }
 
 
