@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from fitcore.tests.project import Project
 
 BENCHMARKING = """
@@ -17,6 +19,12 @@ def test_a(benchmark, evidence, n=3):
 def test_b(truth=True):
     assert truth
 """
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs in this process are of their own, whether or not it is a worker, in which benchmarks are off."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 def test_a_claim_and_its_control_are_each_benchmarked_once(project: Project) -> None:
