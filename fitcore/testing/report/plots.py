@@ -219,7 +219,7 @@ def _draw_comparison(figure: "Figure", evidence: Comparison) -> None:
     """A row of dots for each sample, spread so that they don't hide each other, with a bar at its median."""
     samples, limit = evidence["samples"], evidence["limit"]
     labels = [_literal(label) for label in samples]
-    left = min(2.0, 0.15 + 0.062 * max(map(len, labels)))
+    left = min(2.0, 0.15 + 0.069 * max(map(len, labels)))
     bottom = 0.42 if evidence["unit"] else 0.26
     axes = _axes(figure, 0.25 + bottom + ROW_HEIGHT * len(samples), left=left, top=0.25, bottom=bottom)
     everything = [*chain.from_iterable(samples.values()), *([] if limit is None else [limit])]
