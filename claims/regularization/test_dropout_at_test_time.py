@@ -6,7 +6,7 @@ import torch
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, claim, override
 
-TRIALS = 40
+TRIALS = 54
 LR = 0.01  # at which 12 epochs teach the digits with dropout too
 
 
