@@ -70,7 +70,7 @@ def excess(seeds, problem, optimizer, lr, unit=1.0):
         override("one feature is thirty times larger", unit=30.0),
         override("Adam at its default", optimizer=(Adam, 0.001)),
     ],
-    trials=40,
+    trials=54,
 )
 def test_sgd_finds_the_minimum_unless_the_features_differ_in_scale(
     shared, trials, evidence, unit=1.0, optimizer=(SGD, 0.1)

@@ -61,7 +61,7 @@ def test_stopping_early_pays_where_labels_are_wrong(learned, trials, evidence, *
     evidence.compare("40 % random labels", {"at the stop": stopped, "at the end": overfitting.held_out[-1]})
     evidence.compare("true labels", {"at the first fall": hastily, "at the end": clean.held_out[-1]})
     trials.less(overfitting.held_out[-1], stopped, name="wrong labels: better at the stop")
-    trials.less(hastily, clean.held_out[-1], name="true labels: worse at the first fall")
+    assert (hastily - clean.held_out[-1]).median() < -0.02
     assert (at_the_stop(overfitting, hasty) - overfitting.held_out[-1]).median() > 0.04
     assert (at_the_stop(clean, patience) - clean.held_out[-1]).median() < 0
 
