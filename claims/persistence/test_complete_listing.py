@@ -56,7 +56,7 @@ def reload(path, build):
     model = build()
     try:
         model.load_state_dict(torch.load(path)["model_state_dict"])
-    except Exception:
+    except Exception:  # the listing catches no less
         model.load_state_dict(torch.load(path))
     return model.eval()
 

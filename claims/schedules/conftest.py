@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from fitcore.schedulers import excess_losses, learning_rates
+from fitcore.ensembles.least_squares import excess_losses
+from fitcore.schedulers import learning_rates
 
 DEMO: dict[str, Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]] = {
     "StepLR": lambda optimizer: StepLR(optimizer, step_size=30, gamma=0.1),

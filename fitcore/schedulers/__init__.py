@@ -1,4 +1,4 @@
-"""Learning-rate schedules: closed forms of torch's schedulers, two more schedulers, and what any of them does."""
+"""Learning-rate schedules: closed forms of torch's schedulers, and two more schedulers."""
 
 from fitcore.schedulers.closed_forms import (
     Schedule,
@@ -13,7 +13,6 @@ from fitcore.schedulers.closed_forms import (
     step_decay,
     warmup_cosine,
 )
-from fitcore.schedulers.least_squares import excess_losses
 from fitcore.schedulers.observed import learning_rates
 from fitcore.schedulers.polynomial import PolynomialDecayLR
 from fitcore.schedulers.warmup import WarmupCosineLR
@@ -25,7 +24,6 @@ __all__ = [
     "cosine_annealing",
     "cosine_warm_restarts",
     "cyclic",
-    "excess_losses",
     "exponential_decay",
     "learning_rates",
     "multi_step_decay",

@@ -18,13 +18,13 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from fitcore.ensembles.least_squares import excess_losses
 from fitcore.schedulers import (
     PolynomialDecayLR,
     WarmupCosineLR,
     cosine_annealing,
     cosine_warm_restarts,
     cyclic,
-    excess_losses,
     exponential_decay,
     learning_rates,
     multi_step_decay,

@@ -1,4 +1,4 @@
-"""SGD on linear regression under many schedules at once: where the noise of batches stays, and where it is annealed."""
+"""SGD on linear regression, of many problems under many learning-rate schedules at once."""
 
 import torch
 from torch import Tensor
