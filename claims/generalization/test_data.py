@@ -62,7 +62,7 @@ def test_the_cubic_explains_almost_all_variance(trials, evidence, part=cubic):
         "variance by part, seed 42",
         [{"part": name, "variance": values.var().item()} for name, values in parts.items()],
     )
-    trials.less(np.full(trials.count, 0.95), shares, name="more than 95 % of the variance")
+    trials.less(0.95, shares, name="more than 95 % of the variance")
 
 
 def cubic_features(x):
@@ -90,8 +90,8 @@ def test_the_best_cubic_leaves_the_sine(trials, evidence, features=cubic_feature
     of_cubic, of_both = trials.map(residuals).T
     samples = {"best cubic": of_cubic, "best cubic and sine": of_both}
     evidence.compare("mean squared residual", samples, limit=NOISE_VARIANCE)
-    trials.less(np.full(trials.count, 20 * NOISE_VARIANCE), of_cubic, name="a cubic leaves over 20 times the noise")
-    trials.equivalent(of_both, np.full(trials.count, NOISE_VARIANCE), within=0.01, name="with the sine: the noise")
+    trials.less(20 * NOISE_VARIANCE, of_cubic, name="a cubic leaves over 20 times the noise")
+    trials.equivalent(of_both, NOISE_VARIANCE, within=0.01, name="with the sine: the noise")
 
 
 @claim(
@@ -107,8 +107,8 @@ def test_the_noise_is_next_to_nothing(trials, evidence, noise=0.2):
 
     shares, of_strong = share_of_noise(noise), share_of_noise(5.0)
     evidence.compare("share of the noise in the variance of y", {"0.2": shares, "5": of_strong}, limit=0.01)
-    trials.less(shares, np.full(trials.count, 0.001), name="less than 0.1 % of the variance")
-    trials.less(np.full(trials.count, 0.01), of_strong, name="noise of 5 is more than 1 %")
+    trials.less(shares, 0.001, name="less than 0.1 % of the variance")
+    trials.less(0.01, of_strong, name="noise of 5 is more than 1 %")
 
 
 def flat_data():

@@ -181,7 +181,7 @@ def test_degree_10_is_worse_than_6_except_at_the_lowest_noise(losses, trials, ev
     curves = {f"degree {degree}": losses(degree, levels).median(1).values.log10() for degree in DEGREES}
     evidence.curve("median loss, log10", LEVELS, curves, x_label="noise")
     trials.less(ten[0], six[0], at_least=0.8, name="noise 0.1: degree 10 is better")
-    trials.less(np.zeros(trials.count), (ten - six)[1:].min(0).values, at_least=0.8, name="from 0.3 on it is worse")
+    trials.less(0, (ten - six)[1:].min(0).values, at_least=0.8, name="from 0.3 on it is worse")
 
 
 @claim(
@@ -195,7 +195,7 @@ def test_degree_10_is_worse_than_6_except_at_the_lowest_noise(losses, trials, ev
 def test_degree_6_beats_the_line_up_to_noise_1(losses, trials, evidence, large=(0.8, 1.0)):
     line, six = losses(LINE, large), losses(SIX, large)
     evidence.compare("loss at noise 1.0", {"degree 1": line[-1], "degree 6": six[-1]})
-    trials.less((six - line).max(0).values, np.zeros(trials.count), at_least=0.8, name="degree 6 is better at both")
+    trials.less((six - line).max(0).values, 0, at_least=0.8, name="degree 6 is better at both")
     beyond = losses(LINE, (1.5,))[0], losses(SIX, (1.5,))[0]
     trials.less(*beyond, at_least=0.8, name="the line is better at noise 1.5")
 

@@ -100,13 +100,13 @@ def test_an_underfitting_model_ends_with_two_high_losses_near_each_other(
     curves, trials, evidence, underfitting=UNDERFITTING, close=UNDERFITTING
 ):
     training, validation = curves(underfitting).at(1_000)
-    trials.less(np.full(trials.count, 100.0), torch.minimum(training, validation), name="both losses are above 100")
+    trials.less(100.0, torch.minimum(training, validation), name="both losses are above 100")
     halfway = curves(underfitting).at(500)[0]
     trials.less(halfway, 1.01 * training, name="the second half of the epochs gains less than 1 %")
     training, validation = (losses[-1] for losses in (curves(close).training, curves(close).validation))
     distance = (validation / training - 1).abs()
     evidence.observe("distance of the validation loss from the training loss, relative", distance, limit=0.5)
-    trials.less(distance, np.full(trials.count, 0.5), name="the validation loss is within half of the training loss")
+    trials.less(distance, 0.5, name="the validation loss is within half of the training loss")
 
 
 @claim(
@@ -147,8 +147,8 @@ def test_the_validation_loss_of_degree_10_turns_up_only_with_few_points(
         for name, found in (("12 points of noise 3", with_few), ("140 points of noise 0.2", with_many))
     }
     evidence.compare("last validation loss over the lowest", rises)
-    trials.less(rises["140 points of noise 0.2"], np.full(trials.count, 1.05), name="140 points: it ends at its lowest")
-    trials.less(np.full(trials.count, 1.5), rises["12 points of noise 3"], name="12 points: it rises by half or more")
+    trials.less(rises["140 points of noise 0.2"], 1.05, name="140 points: it ends at its lowest")
+    trials.less(1.5, rises["12 points of noise 3"], name="12 points: it rises by half or more")
     training_there = with_few.training.gather(0, with_few.best[None])[0]
     trials.less(with_few.training[-1], training_there, name="12 points: meanwhile the training loss falls")
 
@@ -181,6 +181,6 @@ def test_the_best_validation_epoch_comes_early_in_overfitting(curves, trials, ev
     found = curves(overfitting)
     best = found.epochs[found.best]
     evidence.observe("epoch of the lowest validation loss", best, limit=overfitting.epochs)
-    trials.less(best, np.full(trials.count, overfitting.epochs / 10), name="it lies in the first tenth of the epochs")
+    trials.less(best, overfitting.epochs / 10, name="it lies in the first tenth of the epochs")
     diverging = exact_curves(int(trials.seeds[0]), trials.count, AS_PRINTED).validation[1:4]
     trials.mostly((diverging.argmin(0) == 0).numpy(), at_least=0.5, name="as printed, diverging: it is the first")

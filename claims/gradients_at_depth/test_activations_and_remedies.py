@@ -66,8 +66,8 @@ def test_relu_prevents_vanishing_with_kaimings_weights_only(
     sigmoid = {init: shares(nn.Sigmoid, init) for init in (better, default)}
     samples = {"ReLU, Kaiming": kaiming, "ReLU": relu, "tanh": tanh, "sigmoid": sigmoid[default]}
     evidence.compare("log10 of the share that 20 layers leave", samples | {"sigmoid, Kaiming": sigmoid[better]})
-    trials.equivalent(np.zeros(trials.count), kaiming, within=1, name="Kaiming: all of it, within a factor of 10")
-    trials.less(relu, np.full(trials.count, -6), name="default: less than a millionth is left")
+    trials.equivalent(0, kaiming, within=1, name="Kaiming: all of it, within a factor of 10")
+    trials.less(relu, -6, name="default: less than a millionth is left")
     trials.less(relu, tanh, by=1, name="default: less than a tenth of tanh's")
     trials.less(sigmoid[better], kaiming, by=8, name="Kaiming: 1e8 times sigmoid's")
     trials.less(sigmoid[default], relu, by=6, name="default: a million times sigmoid's")
@@ -153,10 +153,10 @@ def test_with_shortcuts_the_gradient_does_not_vanish(shares, trials, evidence, *
     kept, lost = shares(activation, shortcuts=shortcuts), shares(activation)
     kaiming = shares(activation, "kaiming", shortcuts=shortcuts)
     evidence.compare("log10 of the share left", {"shortcuts": kept, "none": lost, "shortcuts, Kaiming": kaiming})
-    trials.less(np.full(trials.count, -0.1), kept, name="with shortcuts four fifths are left, or more")
-    trials.less(np.full(trials.count, -0.1), kaiming, name="so they are with Kaiming's weights")
-    trials.less(kept, np.full(trials.count, 2), name="and it does not grow a hundredfold")
-    trials.less(lost, np.full(trials.count, -4), name="without them it is less than 1e-4")
+    trials.less(-0.1, kept, name="with shortcuts four fifths are left, or more")
+    trials.less(-0.1, kaiming, name="so they are with Kaiming's weights")
+    trials.less(kept, 2, name="and it does not grow a hundredfold")
+    trials.less(lost, -4, name="without them it is less than 1e-4")
 
 
 @claim(
@@ -173,8 +173,8 @@ def test_with_batch_normalisation_the_gradient_does_not_vanish(
 ):
     left = shares(activation, init, batch_norm=batch_norm, batch=64)
     evidence.observe("log10 of the share that 20 layers leave", left)
-    trials.less(np.full(trials.count, -1), left, name="more than a tenth is left")
-    trials.less(left, np.full(trials.count, 2), name="and it does not grow a hundredfold")
+    trials.less(-1, left, name="more than a tenth is left")
+    trials.less(left, 2, name="and it does not grow a hundredfold")
 
 
 ARCHITECTURES = {

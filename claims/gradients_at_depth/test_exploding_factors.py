@@ -82,7 +82,7 @@ def test_the_gradient_of_a_deep_network_grows_exponentially(norms, trials, evide
     slope, residual = slope_and_residual(logarithms)
     factor = math.sqrt(width / 2)
     evidence.observe("factor of a layer", np.exp(slope), limit=factor)
-    trials.equivalent(np.ones(trials.count), np.exp(slope) / factor, within=0.1, name="as predicted, within 10 %")
+    trials.equivalent(1, np.exp(slope) / factor, within=0.1, name="as predicted, within 10 %")
     trials.less(residual, 0.1 * abs(slope) * 20, name="a straight line within a tenth of its rise")
 
 

@@ -39,8 +39,8 @@ def test_a_better_start_keeps_the_gradient_from_growing(norms, trials, evidence,
     better, worse = norms(nn.ReLU, init), norms(nn.ReLU, "standard normal")
     series = {"N(0, 1)": growth(worse), init: growth(better)}
     evidence.curve("log10 of the growth of the gradient", range(LAYERS + 1), series, x_label="layers passed")
-    trials.equivalent(np.full(trials.count, factor), rates(better), within=0.1, name="the factor predicted")
-    trials.less(np.full(trials.count, 5.0), rates(worse), name="N(0, 1): above 5")
+    trials.equivalent(factor, rates(better), within=0.1, name="the factor predicted")
+    trials.less(5.0, rates(worse), name="N(0, 1): above 5")
 
 
 def weight_gradients(init):
@@ -73,7 +73,7 @@ def test_the_explosion_shows_in_the_size_of_weight_gradients_not_in_their_ratio(
     trials.less(1e12 * better.max(1), worse.min(1), name="N(0, 1): 1e12 times as large in every layer")
     ratios = {"N(0, 1)": np.log(worse[:, 0] / worse[:, -1]), "Kaiming": np.log(better[:, 0] / better[:, -1])}
     for name, ratio in ratios.items():
-        trials.equivalent(np.zeros(trials.count), ratio, within=np.log(10), name=f"{name}: first over last, within 10")
+        trials.equivalent(0, ratio, within=np.log(10), name=f"{name}: first over last, within 10")
 
 
 FACTOR = math.sqrt(math.pi / (math.pi - 1))
@@ -97,10 +97,10 @@ def test_batch_normalisation_sets_the_growth_of_a_layer(norms, trials, evidence,
     series = {"with BatchNorm": growth(normalised)[: LAYERS + 1]} | {name: growth(n) for name, n in plain.items()}
     evidence.curve("log10 of the growth of the gradient", range(LAYERS + 1), series, x_label="layers passed")
     evidence.observe("factor of a layer with BatchNorm", rates(normalised), limit=FACTOR)
-    trials.equivalent(np.full(trials.count, FACTOR), rates(normalised), within=0.05, name="as predicted, within 0.05")
-    trials.less(np.full(trials.count, 1e3), normalised[:, 0] / normalised[:, -1], name="1,000-fold through 40 layers")
-    trials.less(np.full(trials.count, 5.0), rates(plain["standard normal"]), name="N(0, 1), without: above 5")
-    trials.equivalent(np.ones(trials.count), rates(plain["kaiming"]), within=0.1, name="Kaiming, without: 1")
+    trials.equivalent(FACTOR, rates(normalised), within=0.05, name="as predicted, within 0.05")
+    trials.less(1e3, normalised[:, 0] / normalised[:, -1], name="1,000-fold through 40 layers")
+    trials.less(5.0, rates(plain["standard normal"]), name="N(0, 1), without: above 5")
+    trials.equivalent(1, rates(plain["kaiming"]), within=0.1, name="Kaiming, without: 1")
 
 
 def batch_normalisation(channels, copies):
@@ -133,7 +133,7 @@ def through_normalised_layers(copies, normalisation):
 def test_layer_normalisation_keeps_the_gradient(shared, trials, evidence, normalisation=layer_normalisation):
     kept = shared(through_normalised_layers, trials.count, normalisation)
     evidence.observe("factor of a layer", rates(kept), limit=1.0)
-    trials.equivalent(np.ones(trials.count), rates(kept), within=0.1, name="a factor of 1, within a tenth")
+    trials.equivalent(1, rates(kept), within=0.1, name="a factor of 1, within a tenth")
 
 
 def moments(activations, over):

@@ -121,8 +121,8 @@ def test_the_gradient_grows_through_wide_sigmoid_layers_of_standard_normal_weigh
 ):
     narrow, wide = (shares(activation, init, layers=10, width=width) for width in (16, 256))
     evidence.compare("log10 of the share after ten layers", {"16 wide": narrow, "256 wide": wide})
-    trials.less(np.full(trials.count, np.log10(3)), wide, name="256 wide: it grows more than threefold")
-    trials.less(narrow, np.full(trials.count, -1), name="16 wide: less than a tenth is left")
+    trials.less(np.log10(3), wide, name="256 wide: it grows more than threefold")
+    trials.less(narrow, -1, name="16 wide: less than a tenth is left")
 
 
 LAYERS, WIDTH = 20, 64
@@ -158,8 +158,8 @@ def test_the_gradient_vanishes_severely_through_deep_sigmoid_networks(
 ):
     draw(evidence, norms, activation)
     left, predicted = shares(activation, init), predicted_shares(nn.Sigmoid, init)[0]
-    trials.less(left, np.full(trials.count, -9), name="less than a billionth is left")
-    trials.equivalent(np.full(trials.count, predicted), left, within=0.5, name="as predicted, within a factor of 3")
+    trials.less(left, -9, name="less than a billionth is left")
+    trials.equivalent(predicted, left, within=0.5, name="as predicted, within a factor of 3")
 
 
 @claim(
@@ -181,5 +181,5 @@ def test_the_gradient_vanishes_through_deep_tanh_networks_only_if_weights_are_sm
     bound = np.full(trials.count, -4)
     trials.less(left[default], bound, name="default: less than 1e-4 is left")
     trials.less(without, bound, name="so it is without an activation")
-    trials.less(np.full(trials.count, -1), left["xavier"], name="Xavier: more than a tenth")
-    trials.less(np.zeros(trials.count), left["kaiming"], name="Kaiming: it grows")
+    trials.less(-1, left["xavier"], name="Xavier: more than a tenth")
+    trials.less(0, left["kaiming"], name="Kaiming: it grows")

@@ -111,9 +111,9 @@ def test_a_layer_multiplies_the_variance_by_a_factor_of_its_weights(
 ):
     measured = mean_factor(variances(draw, activation)[0])
     evidence.observe("factor of a layer", measured, limit=factor)
-    trials.equivalent(np.ones(trials.count), measured / factor, within=0.15, name="as predicted, within 15 %")
+    trials.equivalent(1, measured / factor, within=0.15, name="as predicted, within 15 %")
     last = mean_factor(variances(draw, activation)[0][-3:])
-    trials.equivalent(np.ones(trials.count), last / factor, within=0.4, name="in the last two layers too, within 40 %")
+    trials.equivalent(1, last / factor, within=0.4, name="in the last two layers too, within 40 %")
 
 
 @claim(
@@ -135,8 +135,8 @@ def test_the_variance_stays_through_depth(variances, trials, evidence, *, statem
     kept, lost = variances(draw, activation)[0], variances(default, activation)[0]
     series = medians(("drawn so", kept), ("torch's default", lost))
     evidence.curve("log10 of the median variance", range(LAYERS), series, x_label="layer")
-    trials.equivalent(np.zeros(trials.count), change(kept), within=np.log(4), name="the same within a factor of 4")
-    trials.equivalent(np.ones(trials.count), mean_factor(kept), within=0.15, name="a factor of 1 a layer, within 15 %")
+    trials.equivalent(0, change(kept), within=np.log(4), name="the same within a factor of 4")
+    trials.equivalent(1, mean_factor(kept), within=0.15, name="a factor of 1 a layer, within 15 %")
 
 
 @claim(
@@ -162,8 +162,8 @@ def test_the_variance_leaves_its_scale_through_relu_layers(variances, trials, ev
     lost, kept = variances(draw, relu)[0], variances(kaiming, relu)[0]
     series = medians(("drawn so", lost), ("Kaiming", kept))
     evidence.curve("log10 of the median variance", range(LAYERS), series, x_label="layer")
-    trials.less(np.full(trials.count, np.log(100)), abs(change(lost)), name="it changes by more than a factor of 100")
-    trials.equivalent(np.zeros(trials.count), change(kept), within=np.log(4), name="Kaiming: within a factor of 4")
+    trials.less(np.log(100), abs(change(lost)), name="it changes by more than a factor of 100")
+    trials.equivalent(0, change(kept), within=np.log(4), name="Kaiming: within a factor of 4")
 
 
 @claim(
@@ -180,7 +180,7 @@ def test_of_torchs_default_only_the_biases_are_left(variances, trials, evidence,
     evidence.curve("log10 of the median variance", range(LAYERS), series, x_label="layer")
     settled = np.full(trials.count, 0.4 / WIDTH)  # the fixed point of v = v / 6 + 1 / (3 fan_in)
     trials.equivalent(settled, everything[-1], within=0.001, name="it settles at that of the biases")
-    trials.less(change(between), np.full(trials.count, np.log(1e-6)), name="the inputs' share falls below a millionth")
+    trials.less(change(between), np.log(1e-6), name="the inputs' share falls below a millionth")
 
 
 @claim(
@@ -198,7 +198,7 @@ def test_xavier_keeps_small_signals_through_tanh_layers(variances, trials, evide
     evidence.curve("log10 of the median variance", range(LAYERS), series, x_label="layer")
     zero, settled = np.zeros(trials.count), np.full(trials.count, 1.15)
     trials.equivalent(zero, change(small), within=np.log(2), name="a small signal stays within a factor of 2")
-    trials.less(change(unit), np.full(trials.count, np.log(0.1)), name="a large one falls below a tenth")
+    trials.less(change(unit), np.log(0.1), name="a large one falls below a tenth")
     trials.equivalent(settled, gained[0][-1], within=0.4, name="with the gain of 5/3 it settles from above")
     trials.equivalent(settled, gained[1][-1], within=0.4, name="and from below")
 

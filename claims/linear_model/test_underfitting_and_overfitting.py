@@ -117,7 +117,7 @@ def test_an_underfitting_loss_falls_and_then_stalls_too_high(fit, trials, eviden
     )
     evidence.observe("training loss in the end", end, limit=NOISE_VARIANCE)
     trials.less(end, fit(setting).start, by=0.05, name="the loss falls by more than 0.05")
-    trials.less(np.full(trials.count, NOISE_VARIANCE), end, name="it ends above the variance of the noise")
+    trials.less(NOISE_VARIANCE, end, name="it ends above the variance of the noise")
     trials.less(three_quarters, 1.05 * end, name="the last quarter of the epochs gains less than 5 %")
 
 

@@ -81,8 +81,8 @@ def less(a: ArrayLike, b: ArrayLike, by: float = 0.0, at_least: float = 0.5) -> 
     The exact sign test; with the default share it decides that the median of b - a exceeds ``by``.
 
     Args:
-        a: (n,) values.
-        b: (n,) values of the same trials.
+        a: (n,) values, or one number that holds for all trials.
+        b: (n,) values of the same trials, or one number.
         by: smallest effect that counts, in the units of ``a`` and ``b``.
         at_least: share of the trials, in (0, 1).
 
@@ -99,8 +99,8 @@ def equivalent(a: ArrayLike, b: ArrayLike, within: float) -> Decision:
     Two one-sided sign tests (TOST, Schuirmann 1987, with signs for Student's t); the weaker of the two is returned.
 
     Args:
-        a: (n,) values.
-        b: (n,) values of the same trials.
+        a: (n,) values, or one number that holds for all trials.
+        b: (n,) values of the same trials, or one number.
         within: half width of what counts as equivalent, in the units of ``a`` and ``b``; positive.
 
     Raises:
@@ -182,8 +182,9 @@ def _mask(mask: ArrayLike) -> NDArray[np.bool_]:
 
 def _differences(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape:
+    if first.ndim and second.ndim and first.shape != second.shape:
         raise ClaimError(f"paired values need the same shape, got {first.shape} and {second.shape}")
-    if first.ndim != 1:
-        raise ClaimError(f"paired values must be one number a trial, got shape {first.shape}")
-    return second - first
+    differences = second - first
+    if differences.ndim != 1:
+        raise ClaimError(f"paired values must be one number a trial, got shape {differences.shape}")
+    return np.asarray(differences)

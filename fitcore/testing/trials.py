@@ -96,7 +96,8 @@ class Trials:
     def less(self, a: ArrayLike, b: ArrayLike, by: float = 0.0, at_least: float = 0.5, name: str = "") -> None:
         """Assert that b - a > ``by`` in more than ``at_least`` of the paired trials: exact sign test.
 
-        With the default share: the median of b - a exceeds the smallest effect that counts, ``by``.
+        With the default share: the median of b - a exceeds the smallest effect that counts, ``by``. Either of the two
+        may be a number, which all trials are compared with.
         """
         __tracebackhide__ = True
         decision = statistics.less(a, b, by, at_least)
@@ -105,7 +106,10 @@ class Trials:
         self._assert(decision, name or f"less by {by:g} in more than {at_least:.0%} of trials", shows)
 
     def equivalent(self, a: ArrayLike, b: ArrayLike, within: float, name: str = "") -> None:
-        """Assert that the median of the paired differences b - a lies inside ±``within``: two one-sided sign tests."""
+        """Assert that the median of the paired differences b - a lies inside ±``within``: two one-sided sign tests.
+
+        Either of the two may be a number, which all trials are compared with.
+        """
         __tracebackhide__ = True
         decision = statistics.equivalent(a, b, within)
         self._check_finite(a, b)
@@ -133,7 +137,7 @@ class Trials:
 
     def _check_finite(self, *values: ArrayLike) -> None:
         __tracebackhide__ = True
-        for array in map(np.asarray, values):
+        for array in map(np.atleast_1d, values):
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
             if bad.size:
                 of_seed = f" under seed {self.seeds[bad[0]]}" if self._ran_under_the_seeds(len(array)) else ""

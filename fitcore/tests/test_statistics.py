@@ -163,6 +163,13 @@ def test_the_interval_is_that_of_clopper_and_pearson():
     assert decision.interval == tuple(binomtest(36, 40).proportion_ci(confidence_level=1 - 2 * ALPHA))
 
 
+def test_all_trials_may_be_compared_with_one_number() -> None:
+    values = np.linspace(0.0, 1.0, 40)
+    assert less(values, 2.0) == less(values, np.full(40, 2.0))
+    assert less(-1.0, values) == less(np.full(40, -1.0), values)
+    assert equivalent(0.5, values, within=1.0) == equivalent(np.full(40, 0.5), values, within=1.0)
+
+
 MISTAKES = {
     "too few trials": (lambda: mostly([True] * 13, 0.5), "mostly(at_least=0.5) needs at least 14 trials to decide"),
     "too few pairs": (lambda: less([0.0], [1.0]), "less(at_least=0.5) needs at least 14 trials to decide, got 1"),
