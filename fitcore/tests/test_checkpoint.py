@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, whatever happens to the disk, the folder and the file."""
 
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -65,7 +66,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_folder_is_not_overwritten(tmp_path):
-    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+    with pytest.raises(IsADirectoryError, match=f"as {tmp_path}, which is a folder"):
         save_checkpoint(tmp_path, STATE)
     assert names(tmp_path) == []
 
@@ -128,6 +129,47 @@ def test_a_failed_renaming_leaves_the_old_file_and_nothing_else(path, monkeypatc
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
     assert names(path.parent) == ["net.pt"]
+
+
+def test_the_file_and_then_its_name_are_forced_to_the_disk(path, monkeypatch):
+    forced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: forced.append(os.fstat(descriptor)))
+    save_checkpoint(path, STATE)
+    assert [(status.st_ino, status.st_size) for status in forced] == [
+        (each.stat().st_ino, each.stat().st_size) for each in (path, path.parent)
+    ]
+
+
+def test_nothing_is_left_open(path):
+    before = os.listdir("/dev/fd")
+    save_checkpoint(path, STATE)
+    load_checkpoint(path)
+    assert os.listdir("/dev/fd") == before
+
+
+def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_anew(path, monkeypatch):
+    lock, taken = fcntl.flock, []
+
+    def lock_too_late(file, operation):
+        if not taken:
+            taken.append(Path(file.name))
+            taken[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    save_checkpoint(path, {"epoch": 1})
+    assert load_checkpoint(path) == {"epoch": 1}
+    assert names(path.parent) == ["net.pt"]
+
+
+def test_what_torch_cannot_save_is_told_as_torch_does(path, monkeypatch):
+    def fail(state, file):
+        raise RuntimeError("no such storage")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match=r"^no such storage$"):
+        save_checkpoint(path, STATE)
+    assert names(path.parent) == []
 
 
 def test_the_generators_are_left_alone(path):
@@ -202,6 +244,26 @@ def test_what_is_no_checkpoint_is_named(content, path):
         load_checkpoint(path)
 
 
+def test_a_flipped_bit_of_a_tensor_is_noticed(path):
+    save_checkpoint(path, STATE)
+    content, weights = bytearray(path.read_bytes()), STATE["model"]["weight"].numpy().tobytes()
+    content[content.index(weights)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged: its record \S*data/0 is not what was saved"):
+        load_checkpoint(path)
+
+
+def test_a_tensor_that_is_marked_as_a_folder_is_noticed(path):
+    torch.save(STATE, path.with_name("whole.pt"))
+    with zipfile.ZipFile(path.with_name("whole.pt")) as whole, zipfile.ZipFile(path, "w") as archive:
+        for record in whole.infolist():
+            content = whole.read(record)
+            record.external_attr |= 0x10 * record.filename.endswith("data/0")
+            archive.writestr(record, content)
+    with pytest.raises(ValueError, match=r"is damaged: its record \S*data/0 is not what was saved"):
+        load_checkpoint(path)
+
+
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint but a folder"):
         load_checkpoint(tmp_path)
@@ -256,9 +318,13 @@ def test_weights_that_fit_are_loaded():
         (lambda weights: weights.update(extra=torch.zeros(1)), "extra is unexpected"),
         (lambda weights: weights.update({"2.bias": torch.zeros(4, 1)}), r"2.bias has shape \(4, 1\) instead of \(4,\)"),
         (lambda weights: weights.update({"2.bias": 0.0}), "2.bias is no tensor but a float"),
+        (
+            lambda weights: [weights.pop(name) for name in ("0.weight", "0.bias", "2.bias")],
+            "0.weight is missing; 0.bias is missing; 2.bias is missing$",
+        ),
         (lambda weights: weights.clear(), "0.weight is missing; 0.bias is missing; 1.weight is missing; ...$"),
     ],
-    ids=["missing", "unexpected", "shape", "no tensor", "all missing"],
+    ids=["missing", "unexpected", "shape", "no tensor", "three missing", "all missing"],
 )
 def test_weights_that_do_not_fit_are_named_and_nothing_is_touched(change, reason):
     weights, target = net().state_dict(), net()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from fitcore.training import compare
 
@@ -65,6 +66,23 @@ def test_standard_errors_are_those_of_the_mean():
     values = {0.0: [0.0, 0.0, 0.0, 0.0], 1.0: [1.0, 2.0, 3.0, 4.0]}
     difference = compare(lambda a=0.0: {"score": values[a]}, {"a": {"a": 1.0}}).difference("score", "a")
     assert difference.standard_errors == pytest.approx(2.5 / (np.std([1, 2, 3, 4], ddof=1) / 2))
+
+
+def differing(values):
+    """The difference of ``values`` to zeros."""
+    comparison = compare(lambda a=0.0: {"score": np.multiply(a, values)}, {"a": {"a": 1.0}})
+    return comparison.difference("score", "a", confidence=0.9)
+
+
+def test_the_interval_is_that_of_students_t():
+    difference = differing([1.0, 2.0, 4.0, 8.0])
+    expected = scipy.stats.ttest_1samp([1.0, 2.0, 4.0, 8.0], 0.0).confidence_interval(0.9)
+    assert (difference.low, difference.high) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_one_difference_under_every_seed_is_infinitely_many_standard_errors(value):
+    assert differing([value] * 3).standard_errors == np.copysign(np.inf, value)
 
 
 def test_identical_variants_are_no_standard_errors_apart():

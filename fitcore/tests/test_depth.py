@@ -15,9 +15,11 @@ def test_each_layer_multiplies_the_norm_by_its_own_factor():
     layers = [nn.Linear(2, 2, bias=False) for _ in range(3)]
     for layer, factor in zip(layers, [2.0, 0.5, 3.0], strict=True):
         nn.init.eye_(layer.weight).data.mul_(factor)
-    norms = gradient_norms_by_layer(layers, torch.randn(4, 2), lambda output: output[0, 0])
+    inputs = torch.randn(4, 2)
+    norms = gradient_norms_by_layer(layers, inputs, lambda output: output[0, 0])
     assert_close(norms, torch.tensor([3.0, 1.5, 3.0, 1.0], dtype=torch.float64))
     assert layers[0].weight.grad is None
+    assert not inputs.requires_grad
 
 
 def test_groups_are_networks_of_their_own():
@@ -53,6 +55,16 @@ def test_by_default_the_gradient_of_the_output_is_standard_normal():
 def test_relu_passes_half_of_the_squared_gradient(variance):
     factors = mean_field_gradient_factors(torch.relu, variance, layers=3)
     assert_close(factors, torch.full((3,), math.sqrt(variance / 2), dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_the_mean_square_of_a_layer_is_passed_on_with_that_of_its_biases():
+    variance, of_biases = 0.8, 0.3
+    first, second = mean_field_gradient_factors(lambda x: x.square() / 2, variance, of_biases, layers=2).tolist()
+    mean_square = (
+        variance * 1.0 + of_biases
+    )  # of √q z, whose slope is √q z and whose output has the mean square 3 q² / 4
+    assert first == pytest.approx(math.sqrt(variance * mean_square))
+    assert second == pytest.approx(math.sqrt(variance * (variance * 3 * mean_square**2 / 4 + of_biases)))
 
 
 def test_of_tanh_it_is_the_signal_that_decides():

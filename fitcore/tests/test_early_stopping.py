@@ -77,6 +77,16 @@ def test_a_stopped_run_improves_no_more():
     assert stopping.best.tolist() == [1.0, 0.0]
 
 
+def test_without_any_loss_nothing_has_improved_or_stopped():
+    state = EarlyStopping(1).state_dict()
+    assert {name: value.item() for name, value in state.items()} == {
+        "best": math.inf,
+        "improved": False,
+        "stopped": False,
+        "waited": 0,
+    }
+
+
 def test_keeps_no_graph():
     stopping = EarlyStopping(patience=1)
     stopping.update(tensor(1.0, requires_grad=True))

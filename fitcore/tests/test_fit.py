@@ -264,12 +264,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     ("changed", "says"),
     [
         ({"validation": data()}, "a run with validation False, this one has True"),
+        (
+            {"early_stopping": EarlyStopping(1), "validation": data()},
+            "a run with early_stopping False, this one has True",
+        ),
         ({"metrics": {"accuracy": accuracy}}, r"a run with metrics \[\], this one has \['accuracy'\]"),
         ({"scheduler": True}, "a run with scheduler None, this one has ExponentialLR"),
         ({"optimizer": optim.Adam}, "a run with optimizer SGD, this one has Adam"),
         ({"training": loader(generator=torch.Generator())}, "a run with generators 0, this one has 1"),
     ],
-    ids=["validation", "metrics", "scheduler", "optimizer", "generators"],
+    ids=["validation", "early stopping", "metrics", "scheduler", "optimizer", "generators"],
 )
 def test_a_checkpoint_of_a_run_with_other_settings_is_refused_before_anything_is_loaded(tmp_path, changed, says):
     path, model = tmp_path / "run.pt", network()
@@ -307,6 +311,26 @@ def test_the_model_is_left_in_evaluation_mode(validation):
     assert not any(module.training for module in model.modules())
 
 
+def test_the_metrics_are_those_that_were_asked_for():
+    model = network()
+    settings = {"epochs": 1, "optimizer": optim.SGD(model.parameters(), lr=0.1), "loss": cross_entropy}
+    assert fit(model, data(), **settings, validation=data()).metrics == {}
+    history = fit(model, data(), **settings, validation=data(), metrics={"accuracy": accuracy})
+    assert history.metrics.keys() == history.validation_metrics.keys() == {"accuracy"}
+
+
+def test_validation_records_no_graph():
+    model, recorded = network(), []
+
+    def watched(outputs, targets):
+        recorded.append(outputs.requires_grad)
+        return cross_entropy(outputs, targets)
+
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    fit(model, data(), epochs=1, optimizer=optimizer, loss=watched, validation=data(seed=1))
+    assert recorded == [True, False]
+
+
 @pytest.mark.parametrize("progress", [False, True])
 def test_the_progress_bar_is_quiet_where_nobody_looks(progress, capfd):
     model = network()
@@ -319,9 +343,17 @@ def test_the_progress_bar_shows_epochs_and_loss_on_a_terminal(capsys, monkeypatc
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     model = network()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    fit(model, data(), epochs=2, optimizer=optimizer, loss=cross_entropy, progress=True)
+    history = fit(model, data(), epochs=2, optimizer=optimizer, loss=cross_entropy, progress=True)
     assert "2/2" in (shown := capsys.readouterr().err)
-    assert "loss=" in shown
+    assert f"loss={history.losses[-1]:.3g}" in shown
+    fit(model, data(), epochs=2, optimizer=optimizer, loss=cross_entropy)
+    assert not capsys.readouterr().err, "unless it was asked for"
+
+
+def test_the_rate_that_is_kept_is_that_of_the_first_parameter_group():
+    weight, bias = (model := nn.Linear(4, 3)).parameters()
+    optimizer = optim.SGD([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.2}])
+    assert fit(model, data(), epochs=1, optimizer=optimizer, loss=cross_entropy).learning_rates.tolist() == [0.1]
 
 
 @pytest.mark.parametrize(
@@ -330,6 +362,7 @@ def test_the_progress_bar_shows_epochs_and_loss_on_a_terminal(capsys, monkeypatc
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"max_norm": 0.0}, "max_norm must be positive, got 0.0"),
         ({"max_norm": -1.0}, "max_norm must be positive, got -1.0"),
         ({"max_norm": torch.nan}, "max_norm must be positive, got nan"),
         ({"schedule_every": "step"}, "schedule_every must be 'epoch' or 'batch', got 'step'"),

@@ -31,7 +31,9 @@ def test_delta_must_be_positive(delta):
         central_difference(cubic, POINT, delta)
 
 
-def test_gradient_leaves_the_point_alone():
-    point = POINT.clone().requires_grad_()
+@pytest.mark.parametrize("tracked", [True, False])
+def test_gradient_leaves_the_point_alone(tracked):
+    point = POINT.clone().requires_grad_(tracked)
     assert_close(gradient(quadratic, point), central_difference(quadratic, POINT, delta=0.5))
     assert point.grad is None
+    assert point.requires_grad == tracked

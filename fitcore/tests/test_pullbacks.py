@@ -73,6 +73,12 @@ def test_convolution(*, seed, channels, kernel, beyond, stride, padding):
     )
 
 
+def test_a_convolution_goes_by_ones_and_pads_nothing_by_default():
+    assert_is_the_pullback_of(
+        functional.conv2d, pullbacks.convolution, normal(2, 1, 5, 4), normal(3, 1, 2, 2), normal(3)
+    )
+
+
 @given(data=st.data(), size=st.integers(1, 3), blocks=st.tuples(few, few), beyond=st.integers(0, 2))
 def test_max_pooling_with_equals_and_left_over_edges(data, size, blocks, beyond):
     height, width = (size * count + min(beyond, size - 1) for count in blocks)
@@ -116,10 +122,30 @@ def test_a_layer_that_serves_several_times_gets_the_sum(seed, times):
     assert_close(tuple(gradients.values()), torch.autograd.grad(expected, list(layer.parameters())))
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
+def test_convolutional_networks_have_autograds_gradients(activation):
+    with seeded(0):
+        inner = nn.Sequential(nn.Conv2d(1, 2, (2, 3), padding=(0, 1)), activation(), nn.MaxPool2d(2))
+        network = nn.Sequential(inner, nn.Flatten(), nn.Linear(8, 3)).double()
+        x, labels = normal(4, 1, 5, 4), torch.tensor([0, 2, 1, 2])
+    value, gradients = backpropagation(layers_of(network), x, labels)
+    expected = functional.cross_entropy(network(x), labels)
+    assert_close(value, expected.detach())
+    wanted = list(network.parameters())
+    assert_close([gradients[parameter] for parameter in wanted], list(torch.autograd.grad(expected, wanted)))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         nn.Dropout(),
+        nn.Conv2d(2, 2, 1, dilation=(2, 1)),
+        nn.Conv2d(2, 2, 1, dilation=(1, 2)),
+        nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool2d(2, padding=1),
+        nn.MaxPool2d(2, dilation=2),
+        nn.MaxPool2d(3, ceil_mode=True),
+        nn.Flatten(1, 2),
         nn.Linear(2, 2, bias=False),
         nn.Conv2d(2, 2, 1, groups=2),
         nn.Conv2d(2, 2, 1, padding="same"),

@@ -1,4 +1,5 @@
 import io
+import warnings
 from functools import partial
 
 import hypothesis.strategies as st
@@ -151,6 +152,77 @@ def test_one_cycle_is_what_torch_does_to_one_step_past_the_end(
     close([*rates, *scheduler.get_last_lr()], values(one_cycle(high, total, **settings), total + 1))
 
 
+DEFAULTS = {
+    "StepLR": (StepLR, step_decay, (3,)),
+    "MultiStepLR": (MultiStepLR, multi_step_decay, ([2, 5],)),
+    "PolynomialLR": (PolynomialLR, polynomial_decay, (7,)),
+    "CosineAnnealingLR": (CosineAnnealingLR, cosine_annealing, (7,)),
+    "CosineAnnealingWarmRestarts": (CosineAnnealingWarmRestarts, cosine_warm_restarts, (3,)),
+    "OneCycleLR": (lambda optimizer, steps: OneCycleLR(optimizer, 0.5, steps), one_cycle, (9,)),
+}
+
+
+@pytest.mark.parametrize(("scheduler", "form", "settings"), DEFAULTS.values(), ids=DEFAULTS)
+def test_what_is_not_given_is_as_in_torch(scheduler, form, settings):
+    close(learning_rates(scheduler(sgd(0.5), *settings), 9)[:, 0].tolist(), values(form(0.5, *settings), 9))
+
+
+def test_cycles_are_by_default_as_long_as_in_torch_and_never_damped():
+    rates = learning_rates(CyclicLR(sgd(0.5), 0.1, 0.5, mode="exp_range"), 4100)[:, 0]
+    close(rates.tolist(), values(cyclic(0.1, 0.5, mode="exp_range"), 4100))
+
+
+@given(lr=lrs, total=st.integers(1, 30), power=st.floats(0.2, 3), low=small)
+def test_a_smallest_rate_lifts_the_polynomial_of_torch(lr, total, power, low):
+    rates = learning_rates(PolynomialLR(sgd(lr - low), total, power), total + 5)[:, 0]
+    close(values(polynomial_decay(lr, total, power, low), total + 5), (low + rates).tolist())
+
+
+@given(lr=lrs, warmup=st.integers(0, 9), annealing=st.integers(1, 20), low=small, first=small)
+def test_after_a_straight_warm_up_comes_the_cosine_of_torch_and_its_end_stays(lr, warmup, annealing, low, first):
+    line = [first + (lr - first) * epoch / warmup for epoch in range(warmup)]
+    cosine = learning_rates(CosineAnnealingLR(sgd(lr), annealing, low), annealing)[:, 0].tolist()
+    schedule = warmup_cosine(lr, warmup, warmup + annealing, low, first)
+    close(values(schedule, warmup + annealing + 3), [*line, *cosine, low, low, low])
+
+
+def test_by_default_a_warm_up_begins_at_zero_and_its_cosine_ends_there():
+    assert values(warmup_cosine(0.5, 2, 4), 6) == [0.0, 0.25, 0.5, 0.25, 0.0, 0.0]
+
+
+def test_by_default_polynomial_decay_is_that_of_deeplab_where_it_is_a_scheduler():
+    close(learning_rates(PolynomialDecayLR(sgd(0.5), 9), 9)[:, 0].tolist(), values(polynomial_decay(0.5, 9, 0.9), 9))
+
+
+def plateau_rates(losses, **settings):
+    scheduler = ReduceLROnPlateau(sgd(0.5), **settings)
+    return [*learning_rates(scheduler, len(losses), losses)[:, 0].tolist(), scheduler.get_last_lr()[0]]
+
+
+WALK = (0.05 * torch.randint(-2, 2, (60,), generator=torch.Generator().manual_seed(0)).cumsum(0)).tolist()
+
+
+@pytest.mark.parametrize(
+    "losses", [WALK, [-loss for loss in WALK], [*[float("nan")] * 3, *WALK]], ids=["down", "up", "nan"]
+)
+@pytest.mark.parametrize("threshold", [0.0, 0.1])
+@pytest.mark.parametrize("mode", ["rel", "abs"])
+@pytest.mark.parametrize(("patience", "cooldown"), [(0, 0), (0, 2), (2, 1)])
+@pytest.mark.parametrize("limits", [{"min_lr": 0.01}, {"eps": 0.125}])
+def test_reduce_on_plateau_follows_torch_over_a_long_walk(
+    *, begins_with, sign, threshold, mode, patience, cooldown, limits
+):
+    losses = [*begins_with, *(sign * loss for loss in WALK)]
+    settings = {"factor": 0.5, "threshold": threshold, "threshold_mode": mode, **limits}
+    settings |= {"patience": patience, "cooldown": cooldown}
+    close(plateau_rates(losses, **settings), reduce_on_plateau(0.5, losses, **settings))
+
+
+def test_reduce_on_plateau_has_the_defaults_of_torch():
+    losses = [1 - 1e-7 * epoch for epoch in range(130)]
+    close(plateau_rates(losses), reduce_on_plateau(0.5, losses))
+
+
 @given(
     losses=st.lists(st.integers(-4, 4).map(float) | st.floats(-1, 1) | st.just(float("nan")), max_size=40),
     factor=st.floats(0.1, 0.9),
@@ -171,9 +243,15 @@ def test_reduce_on_plateau_is_what_torch_does(*, losses, factor, patience, thres
         "min_lr": min_lr,
         "eps": eps,
     }
-    scheduler = ReduceLROnPlateau(sgd(0.5), **settings)
-    expected = reduce_on_plateau(0.5, losses, **settings)
-    close([*learning_rates(scheduler, len(losses), losses)[:, 0].tolist(), scheduler.get_last_lr()[0]], expected)
+    close(plateau_rates(losses, **settings), reduce_on_plateau(0.5, losses, **settings))
+
+
+def test_the_rates_are_read_without_a_warning_and_later_ones_are_heard():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        learning_rates(StepLR(sgd(0.5), 3), 5)
+        assert warnings.filters == before
 
 
 @pytest.mark.parametrize("scheduler", [partial(WarmupCosineLR, warmup_epochs=3), PolynomialDecayLR])
