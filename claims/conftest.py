@@ -1,9 +1,27 @@
 """What claims of several topics use."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import ModuleType
 
 import pytest
+import torch
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skip what this GPU has too little memory for. A failure's traceback would keep the memory from all others."""
+    try:
+        return (yield)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(".")[0]
+    return pytest.skip(f"needs more GPU memory: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _free_memory() -> Iterator[None]:
+    """Give the GPU's memory back after each claim. Where CUDA isn't in use there is nothing to do."""
+    yield
+    torch.cuda.empty_cache()
 
 
 @pytest.fixture

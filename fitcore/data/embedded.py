@@ -1,5 +1,7 @@
 """Real images that come with the library, so that a fresh machine needs no download."""
 
+import hashlib
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +11,10 @@ import torch
 from torch import Tensor
 
 _FILES = Path(__file__).parent / "files"
+_SHA256 = {
+    "mnist-10k.npz": "f1a23f2fb1a1c97bb00a811807ddd50a888dbcdcdead94147993273c22ee3f37",
+    "cifar10-3k.npz": "5df5b4b9f8c1c7e6c05f1aa5bb92197cacf6aee56d5a2cfaafaba89198f9afad",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def mnist(root: Path | None = None, *, train: bool = True) -> LabelledImages:
         train: which of the two parts.
 
     Raises:
-        RuntimeError: the full data set is not under ``root``.
+        RuntimeError: the full data set is not under ``root``, or an embedded file is damaged.
 
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; CC BY-SA 3.0.
     """
@@ -71,7 +77,7 @@ def cifar10(root: Path | None = None, *, train: bool = True) -> LabelledImages:
         train: which of the two parts.
 
     Raises:
-        RuntimeError: the full data set is not under ``root``.
+        RuntimeError: the full data set is not under ``root``, or an embedded file is damaged.
 
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
@@ -89,7 +95,12 @@ def cifar10(root: Path | None = None, *, train: bool = True) -> LabelledImages:
 
 @cache
 def _arrays_of(name: str) -> dict[str, np.ndarray]:
-    with np.load(_FILES / name) as archive:
+    path = _FILES / name
+    content = path.read_bytes()
+    # A flipped bit would be another picture, or another label, and nobody would see it.
+    if hashlib.sha256(content).hexdigest() != _SHA256[name]:
+        raise RuntimeError(f"{path} is damaged (its SHA-256 is not the one it was embedded with): install fitcore anew")
+    with np.load(io.BytesIO(content)) as archive:
         return dict(archive)
 
 

@@ -1,9 +1,9 @@
 """Speed: contenders timed side by side, and what they achieve held against what the machine can do."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,15 @@ def least_seconds(
         contenders: what is to be timed, by name.
         rounds: number of turns.
         clock: what tells seconds. ``time.thread_time`` leaves out what other processes do, and what other threads of
-            this one do as well.
+            this one do as well: so torch is kept to one meanwhile.
 
     Raises:
         ValueError: rounds is below 1.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    timings = [{name: _seconds(run, clock) for name, run in contenders.items()} for _ in range(rounds + 1)]
+    with _threads_timed_by(clock):
+        timings = [{name: _seconds(run, clock) for name, run in contenders.items()} for _ in range(rounds + 1)]
     return {name: min(timing[name] for timing in timings[1:]) for name in contenders}
 
 
@@ -45,7 +46,8 @@ def time_ratio(
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    ratios = [_seconds(ours, clock) / _seconds(theirs, clock) for _ in range(rounds + 1)]
+    with _threads_timed_by(clock):
+        ratios = [_seconds(ours, clock) / _seconds(theirs, clock) for _ in range(rounds + 1)]
     return median(ratios[1:])
 
 
@@ -71,6 +73,11 @@ def intra_op_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _threads_timed_by(clock: Callable[[], float]) -> AbstractContextManager[None]:
+    """One thread under a clock that sees no other, but for the time that this one spends waiting for them."""
+    return intra_op_threads(1) if clock is thread_time else nullcontext()
 
 
 def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 500
 MOST_SERIES = 100
+MOST_AXES = 3
 
 
 class Evidence:
@@ -82,22 +83,36 @@ class Evidence:
             limit=None if limit is None else _number(f"{name}: limit", limit),
         )
 
-    def curve(self, name: str, x: Any, series: Mapping[str, Any], x_label: str | None = None) -> None:
-        """Record labelled series over a common ``x`` (n,), thinned to 500 points with every series' extremes kept."""
+    def curve(
+        self,
+        name: str,
+        x: Any,
+        series: Mapping[str, Any],
+        x_label: str | None = None,
+        roofs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record labelled series over a common ``x`` (n,), thinned to 500 points with every series' extremes kept.
+
+        ``roofs`` are what limits them, over the same ``x``: a roof is shown in the colour of the series of its label.
+        With roofs the scales are logarithmic, as in S. Williams, A. Waterman, D. Patterson, "Roofline", Communications
+        of the ACM 52 (2009).
+        """
         if not self._keeping:
             return
         abscissa = _numbers(name, x)
         ordinates = {str(label): _numbers(f"{name}: {label}", values) for label, values in series.items()}
+        limits = {str(label): _numbers(f"{name}: roof of {label}", values) for label, values in (roofs or {}).items()}
         if not ordinates or abscissa.ndim != 1 or not abscissa.size:
             raise ClaimError(f"evidence {name!r} needs a series over a one-dimensional x")
         if len(ordinates) > MOST_SERIES:
             raise ClaimError(f"evidence {name!r} has {len(ordinates)} series; at most {MOST_SERIES}")
-        for label, values in ordinates.items():
+        for label, values in (*ordinates.items(), *limits.items()):
             if values.shape != abscissa.shape:
                 raise ClaimError(f"evidence {name!r}: {label!r} has shape {values.shape}, x has {abscissa.shape}")
-        kept = _thinned(*ordinates.values())
-        thinned = {label: values[kept].tolist() for label, values in ordinates.items()}
-        self._keep(type="curve", name=name, x=abscissa[kept].tolist(), x_label=x_label, series=thinned)
+        kept = _thinned(*ordinates.values(), *limits.values())
+        lines = [{label: values[kept].tolist() for label, values in each.items()} for each in (ordinates, limits)]
+        drawn = {"series": lines[0]} | ({"roofs": lines[1]} if limits else {})
+        self._keep(type="curve", name=name, x=abscissa[kept].tolist(), x_label=x_label, **drawn)
 
     def figure(self, name: str, *, reported: Any, measured: Any, tolerance: float) -> bool:
         """Record a figure that the document reports beside what was measured.
@@ -114,6 +129,8 @@ class Evidence:
             raise ClaimError(
                 f"evidence {name!r}: reported {report.shape} and measured {measurement.shape} differ in shape"
             )
+        if report.ndim > MOST_AXES:
+            raise ClaimError(f"evidence {name!r} has a figure of {report.ndim} axes; at most {MOST_AXES}")
         allowed = _number(f"{name}: tolerance", tolerance)
         reproduced = _reproduces(report, measurement, allowed)
         self._keep(

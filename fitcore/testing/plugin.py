@@ -91,11 +91,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--data-root", metavar="DIR", help="full data sets, in the layout of torchvision.datasets")
     parser.addini("claim_catalogue", "catalogue files, or folders of them", type="paths", default=[])
+    parser.addini(
+        "claim_recorded",
+        "folders of recordings: in each a folder a machine with its claims.json, which stands in for what is skipped",
+        type="paths",
+        default=[],
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and in the main process, where there is a catalogue, what gathers the results."""
     config.addinivalue_line("markers", "claim(claim): set by the decorator fitcore.testing.claim")
+    if config.pluginmanager.has_plugin("benchmark"):
+        config.pluginmanager.import_plugin("fitcore.testing.benchmarks")
     if config.getini("claim_catalogue") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(config), RESULTS)
 

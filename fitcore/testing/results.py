@@ -38,6 +38,7 @@ class Results:
         self.report: Report | None = None
         self.page: Path | None = None
         self.trouble: list[str] = []
+        self.recordings: list[str] = []
         self.directory: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -77,6 +78,10 @@ class Results:
         """Note that the report will be of an interrupted run."""
         self.interrupted = True
 
+    def pytest_internalerror(self) -> None:
+        """Note so too where pytest itself breaks down: under a plugin, or without workers that live."""
+        self.interrupted = True
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the report of what ran, however the run ended."""
         if self.catalogue is None or not self.collected:
@@ -87,9 +92,11 @@ class Results:
         self.trouble += _missing_claims(self.catalogue, self.report)
         if self.directory is not None:
             from fitcore.testing.report import write_report
+            from fitcore.testing.report.recorded import with_recordings
 
+            shown, self.recordings = with_recordings(self.report, self._folders_of_recordings())
             try:
-                self.page = write_report(self.report, self.directory)
+                self.page = write_report(shown, self.directory)
             except (OSError, ValueError) as error:
                 self.trouble.append(f"can't write the report to {self.directory}: {error}")
         if self.trouble and session.exitstatus == pytest.ExitCode.OK:
@@ -99,6 +106,15 @@ class Results:
         """Show document x verdict, what is not confirmed and why, and where the report is."""
         if self.report is not None:
             summarize(terminalreporter, self.report, self.trouble, self.page)
+            for line in self.recordings:
+                terminalreporter.write_line(line, yellow=True)
+
+    def _folders_of_recordings(self) -> list[Path]:
+        """Those that the configuration names; none for a run that is recorded there itself, as it is."""
+        folders: list[Path] = self.config.getini("claim_recorded")
+        assert self.directory is not None
+        of_report = self.directory.resolve()
+        return [] if any(of_report.is_relative_to(folder.resolve()) for folder in folders) else folders
 
     def _environment(self) -> EnvironmentRecord:
         option = self.config.option

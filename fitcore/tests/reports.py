@@ -34,6 +34,7 @@ EVIDENCE = [
     curve(range(3), train=[3.0, 2.0, 1.0]),
     {"type": "figure", "name": "loss", "reported": 2.9, "measured": 2.7, "tolerance": 0.05, "reproduced": False},
     {"type": "figure", "name": "w", "reported": [5.4, 1], "measured": [5.4, 1], "tolerance": 0.05, "reproduced": True},
+    {"type": "figure", "name": "a", "reported": [[[3]]], "measured": [[[2]]], "tolerance": 0.5, "reproduced": False},
     {"type": "table", "name": "rates", "columns": ["lr", "note"], "rows": [[0.1, None], [1, "diverges"]]},
     {"type": "image", "name": "digit", "png": "iVBORw0KGgo="},
     decision(),

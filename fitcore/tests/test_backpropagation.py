@@ -218,6 +218,17 @@ def test_whole_networks_have_autograds_gradients(widths, activation, copies, n, 
         assert_close([stack[copy] for stack in gradients.values()], list(of_copy))
 
 
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_affine_takes_inputs_that_repeat_along_any_dimension(dim):
+    x = torch.rand(3, 3, 3, dtype=torch.float64).narrow(dim, 0, 1).expand(3, 3, 3)
+    weight, gradient = torch.rand(2, 3, 3, 3, dtype=torch.float64)
+    layer = Affine(weight, None, gradient, None, first=True)
+    assert_close(layer.forward(x), weight @ x)
+    g = torch.rand(3, 3, 3, dtype=torch.float64)
+    layer.backward(g)
+    assert_close(gradient, g @ x.mT)
+
+
 def test_layers_write_into_the_memory_of_the_last_call():
     weight, bias = torch.ones(2, 3, 4), torch.ones(2, 3)
     layer, x = Affine(weight, bias, torch.empty_like(weight), torch.empty_like(bias), first=False), torch.ones(2, 4, 5)
@@ -237,7 +248,22 @@ def test_known_layers_are_recognised():
     hidden = nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Dropout(), nn.Identity()
     known = layers(nn.Flatten(), GaussianNoise(0.1), *hidden, nn.Linear(3, 1))
     assert [type(layer) for layer in known] == [Noise, Affine, BatchNorm, ReLU, Dropout, Affine]
+    noise, _, norm, _, dropout, _ = known
+    assert (noise.std, dropout.p, norm.running_mean.shape, norm.running_variance.shape) == (0.1, 0.5, (2, 3), (2, 3))
+    assert isinstance(noise.generator, torch.Generator)
+    assert dropout.generator is noise.generator
     assert (known[1].first, layers(nn.Linear(2, 1))[0].first) == (False, True)
+
+
+def test_the_parameters_of_a_norm_may_be_all_that_there_are():
+    assert [type(layer) for layer in layers(GaussianNoise(0.1), nn.BatchNorm1d(3))] == [Noise, BatchNorm]
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_what_has_hooks_is_left_to_autograd(register):
+    module = nn.Linear(2, 2)
+    getattr(module, register)(lambda *_: None)
+    assert layers(module, nn.Tanh()) is None
 
 
 def test_a_layer_that_stands_twice_counts_twice():

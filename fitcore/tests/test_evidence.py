@@ -49,6 +49,10 @@ MISTAKES = {
         lambda e: e.figure("w", reported=1.0, measured=[1.0], tolerance=0.1),
         "evidence 'w': reported () and measured (1,) differ in shape",
     ),
+    "figures of four axes": (
+        lambda e: e.figure("w", reported=np.zeros((1, 1, 1, 1)), measured=np.zeros((1, 1, 1, 1)), tolerance=0.1),
+        "evidence 'w' has a figure of 4 axes; at most 3",
+    ),
     "a figure that is NaN": (
         lambda e: e.figure("w", reported=1.0, measured=np.nan, tolerance=0.1),
         "evidence 'w' has a value that is not finite",

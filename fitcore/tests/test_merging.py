@@ -46,6 +46,36 @@ def test_the_first_of_several_others_counts():
     assert len(merged["merged"]) == 2
 
 
+FAILED = {"outcome": "violated", "tests": [case(nodeid="a", outcome="failed", reason="loss grew")]}
+
+
+@pytest.mark.parametrize(
+    ("other", "noted"),
+    [
+        (claim(), []),
+        (claim(outcome="skipped"), []),
+        (claim(**FAILED, verdict="refuted"), []),
+        (claim(**FAILED), [("violated", ["loss grew"])]),
+    ],
+)
+def test_another_outcome_is_noted_beside_that_of_the_first_run(other, noted):
+    found = only_claim(merge(report(claim(tests=[case(nodeid="a")])), report(other, torch="2.15")))
+    assert found["outcome"] == "confirmed"
+    assert [(run["outcome"], run["reasons"]) for run in found.get("otherwise", [])] == noted
+    assert all("torch 2.15" in run["measured_on"] for run in found.get("otherwise", []))
+
+
+def test_all_runs_that_came_to_something_else_are_noted():
+    runs = [report(claim(tests=[case(nodeid="a")]), torch=f"2.{n}") for n in (11, 12)]
+    failed = report(claim(**FAILED), torch="2.15")
+    notes = only_claim(merge(failed, *runs))["otherwise"]
+    assert [(note["measured_on"].split(", ")[2], note["outcome"]) for note in notes] == [
+        ("torch 2.11", "confirmed"),
+        ("torch 2.12", "confirmed"),
+    ]
+    assert only_claim(merge(runs[0], merge(failed, runs[1])))["otherwise"][0] == notes[1]
+
+
 @pytest.mark.parametrize(
     ("tests", "controls", "outcome"),
     [

@@ -1,6 +1,8 @@
 import json
 import math
+import multiprocessing
 import re
+import resource
 from html import unescape
 
 import matplotlib as mpl
@@ -53,6 +55,35 @@ def test_an_interrupted_write_leaves_the_previous_file_and_no_draft(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         write_report(report(), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def error_on_a_full_disk(directory, limit):
+    """Write another report where no file may exceed ``limit`` bytes, and say what came of it."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        write_report(report(claim(finding="Another.")), directory)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", ["claims.json", "index.html"])
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test has imported it
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_full_disk_leaves_the_previous_report_whole(tmp_path, name):
+    write_report(report(claim()), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with multiprocessing.get_context("fork").Pool(1) as child:
+        error = child.apply(error_on_a_full_disk, (tmp_path, len(before[name]) - 100))
+    assert "File too large" in error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_text_that_is_no_unicode_is_written_escaped(tmp_path):
+    written = report(claim(finding="no file \udcff"))
+    page = write_report(written, tmp_path)
+    assert json.loads((tmp_path / "claims.json").read_text("utf-8")) == written
+    assert r"no file \udcff" in page.read_text("utf-8")
 
 
 def test_every_claim_has_one_anchor():
@@ -113,6 +144,21 @@ def test_the_summary_escapes_what_would_break_its_table():
     pages = report(claim())
     pages["documents"][0]["title"] = "a | b\n<c>"
     assert r"| a \| b \<c\> | 1 | 0 | 0 | 0 | 0 | 1 |" in html.render_summary(pages)
+
+
+HOSTILE = "<script>alert(1)</script> | `x`\n\n# Heading \\"
+
+
+def test_the_tables_in_markdown_escape_all_that_a_catalogue_or_a_claim_says():
+    attacked = claim(statement=HOSTILE, section=HOSTILE, finding=HOSTILE, verdict="refuted", outcome="violated",
+                     tests=[case(outcome="failed", reason=HOSTILE)])  # fmt: skip
+    found = report(attacked, command=HOSTILE, device=HOSTILE)
+    found["documents"][0]["title"] = HOSTILE
+    for text in (html.render_verdicts(found), html.render_summary(found)):
+        outside_code = re.sub(r"``.*?``", "", text)
+        assert not re.search(r"(?<!\\)<|^# Heading", outside_code, re.MULTILINE)
+        rows = [re.sub(r"\\.", "", line).count("|") for line in text.splitlines() if line.startswith("|")]
+        assert set(rows) <= {5, 8}
 
 
 def test_the_summary_stops_listing_after_thirty_findings():

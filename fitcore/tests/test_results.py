@@ -255,6 +255,17 @@ def test_c(): pass
     assert [project.record(name)["outcome"] for name in "abc"] == ["confirmed", "not-run", "not-run"]
 
 
+def test_a_run_in_which_pytest_breaks_down_reports_what_ran(project: Project):
+    project.claims(VERDICTS)
+    project.pytester.makeconftest("""
+def pytest_runtest_logstart(nodeid):
+    assert not nodeid.endswith("test_b")
+""")
+    assert project.run().ret == pytest.ExitCode.INTERNAL_ERROR
+    assert project.report()["environment"]["interrupted"]
+    assert [project.record(name)["outcome"] for name in "abc"] == ["confirmed", "not-run", "not-run"]
+
+
 def test_a_run_interrupted_in_its_own_process_leaves_a_whole_report(project: Project):
     project.claims(f"""{SIGNALS}
 @claim("doc/a", controls=[override("off", x=0)])

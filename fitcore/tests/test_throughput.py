@@ -1,6 +1,7 @@
 """The clocks of the throughput claims."""
 
 import time
+from time import perf_counter, thread_time
 
 import pytest
 import torch
@@ -44,3 +45,13 @@ def test_threads_are_set_for_one_block():
     with intra_op_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("clock", "threads"), [(thread_time, 1), (perf_counter, 2)])
+def test_a_clock_that_sees_one_thread_times_one(clock, threads):
+    seen = []
+    with intra_op_threads(2):
+        least_seconds({"call": lambda: seen.append(torch.get_num_threads())}, rounds=1, clock=clock)
+        time_ratio(lambda: seen.append(torch.get_num_threads()), tuple, rounds=1, clock=clock)
+        assert torch.get_num_threads() == 2
+    assert set(seen) == {threads}

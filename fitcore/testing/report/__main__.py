@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fitcore.testing.errors import ClaimError
 from fitcore.testing.report import write_report
-from fitcore.testing.report.differences import differences
+from fitcore.testing.report.differences import differences, summary
 from fitcore.testing.report.html import render_verdicts
 from fitcore.testing.report.merging import merge
 from fitcore.testing.report.reading import read_report
@@ -30,11 +30,8 @@ def _render(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     changes = differences(read_report(options.before), read_report(options.after))
-    for change in changes:
-        print(change)
-    decisive = sum(change.decisive for change in changes)
-    print(f"{decisive} verdicts or outcomes changed, {len(changes) - decisive} other differences")
-    return int(decisive > 0)
+    print(*changes, summary(changes), sep="\n")
+    return int(any(change.decisive for change in changes))
 
 
 def _verdicts(options: argparse.Namespace) -> int:

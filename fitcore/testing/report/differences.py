@@ -1,6 +1,6 @@
 """What changed from one run to another: with another torch, say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,12 @@ def differences(before: Report, after: Report) -> list[Change]:
     changes += [Change("statement", id_, "", new[id_]["verdict"], False) for id_ in new.keys() - old.keys()]
     kinds = ("verdict", "outcome", "figure", "statement", "duration")
     return sorted(changes, key=lambda change: (kinds.index(change.what), change.id))
+
+
+def summary(changes: Sequence[Change]) -> str:
+    """Say in a line how many of the changes are decisive."""
+    decisive = sum(change.decisive for change in changes)
+    return f"{decisive} verdicts or outcomes changed, {len(changes) - decisive} other differences"
 
 
 def _changes(before: ClaimRecord, after: ClaimRecord) -> Iterator[Change]:

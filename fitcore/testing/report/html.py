@@ -1,31 +1,20 @@
 """The pages: ``index.html`` for readers and ``summary.md`` for a CI job."""
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from markupsafe import Markup
-
-from fitcore.testing.report import plots, tally, wording
-from fitcore.testing.report.schema import Comparison, Curve, Observation, Report
+from fitcore.testing.report import tally, wording
+from fitcore.testing.report.pictures import illustrated
+from fitcore.testing.report.schema import Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A drawing as a data URI, or the reason why there is none."""
-
-    source: str | None
-    failure: str | None
-
-
 def render_page(report: Report) -> str:
     """Render ``index.html``: one file that loads nothing."""
-    return _templates().get_template("index.html.j2").render(report=report)
+    return _templates().get_template("index.html.j2").render(report=illustrated(report))
 
 
 def render_summary(report: Report) -> str:
@@ -58,21 +47,10 @@ def _templates() -> "Environment":
         "duration": wording.duration,
         "moment": wording.moment,
         "number": wording.number,
-        "picture": picture,
         "markdown": markdown,
         "code": code,
     }
     return templates
-
-
-def picture(evidence: Observation | Comparison | Curve) -> Picture:
-    """Draw the evidence; a report is worth more than any one drawing in it, so a failure becomes its text."""
-    try:
-        svg = plots.draw(evidence)
-    except Exception as error:
-        return Picture(None, f"{type(error).__name__}: {error}")
-    # Nothing is left that would have to be escaped in an attribute; base64 would take a third more.
-    return Picture(Markup("data:image/svg+xml," + quote(svg, safe=" !$'()*+,-./:;=?@[]_{|}~")), None)
 
 
 def markdown(text: str) -> str:
@@ -81,7 +59,8 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Mark text as code in Markdown, whatever backticks it contains."""
+    """Mark text as code in a line of Markdown, whatever backticks it contains."""
+    text = " ".join(text.splitlines())
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
     padding = " " if "`" in text else ""
     return f"{fence}{padding}{text}{padding}{fence}"

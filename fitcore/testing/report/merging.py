@@ -1,14 +1,17 @@
 """Several runs in one report: shards of one suite, or a run without a GPU and one recorded on a machine with one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
+from fitcore.testing.report import tally
+from fitcore.testing.report.differences import RAN
 from fitcore.testing.report.schema import (
     CaseRecord,
     ClaimRecord,
     ControlRecord,
     DocumentRecord,
     EnvironmentRecord,
+    Otherwise,
     Outcome,
     Report,
 )
@@ -22,7 +25,8 @@ def merge(first: Report, *others: Report) -> Report:
 
     A test or control that ran in the first report stays as it is. One that was skipped, or was no part of that run, is
     taken from the first of the others in which it ran, and says on what machine that was. A run in which a statement
-    had another verdict doesn't count for it: it measured something else.
+    had another verdict doesn't count for it: it measured something else. Where both ran and came to different outcomes,
+    under another torch say, the first stands and the other is noted beside it.
     """
     report = first
     for other in others:
@@ -32,8 +36,9 @@ def merge(first: Report, *others: Report) -> Report:
 
 def _merge(report: Report, other: Report) -> Report:
     label = _label(other["environment"], report["environment"])
+    noted_as = label or f"another run, {moment(other['environment']['started'])}"
     theirs = {claim["id"]: claim for claim in other["claims"]}
-    claims = [_completed(claim, theirs.pop(claim["id"], None), label) for claim in report["claims"]]
+    claims = [_completed(claim, theirs.pop(claim["id"], None), label, noted_as) for claim in report["claims"]]
     return {
         **report,
         "environment": {
@@ -59,7 +64,7 @@ def _documents(documents: Iterable[DocumentRecord]) -> list[DocumentRecord]:
     return list({document["key"]: document for document in reversed(list(documents))}.values())[::-1]
 
 
-def _completed(claim: ClaimRecord, other: ClaimRecord | None, label: str | None) -> ClaimRecord:
+def _completed(claim: ClaimRecord, other: ClaimRecord | None, label: str | None, noted_as: str) -> ClaimRecord:
     if other is None or other["verdict"] in ("pending", "untestable"):
         return claim
     if claim["verdict"] not in ("pending", other["verdict"]):
@@ -67,7 +72,7 @@ def _completed(claim: ClaimRecord, other: ClaimRecord | None, label: str | None)
     tests = _tests(claim["tests"], [{**test, "measured_on": test["measured_on"] or label} for test in other["tests"]])
     controls = _controls(claim["controls"], other["controls"])
     findings = dict.fromkeys(filter(None, (claim["finding"], other["finding"])))
-    return {
+    completed: ClaimRecord = {
         **claim,
         "verdict": other["verdict"],
         "outcome": _outcome(tests, controls, (claim["outcome"], other["outcome"])),
@@ -79,6 +84,16 @@ def _completed(claim: ClaimRecord, other: ClaimRecord | None, label: str | None)
         "no_control": claim["no_control"] or other["no_control"],
         "rerun": claim["rerun"] or other["rerun"],
     }
+    if otherwise := [*claim.get("otherwise", []), *other.get("otherwise", []), *_contradiction(claim, other, noted_as)]:
+        completed["otherwise"] = otherwise
+    return completed
+
+
+def _contradiction(claim: ClaimRecord, other: ClaimRecord, noted_as: str) -> Iterator[Otherwise]:
+    outcomes = {claim["outcome"], other["outcome"]}
+    if len(outcomes) == 2 and outcomes <= set(RAN):
+        reasons = [reason for concern in tally.concerns([other]) for reason in concern.reasons]
+        yield {"measured_on": noted_as, "outcome": other["outcome"], "reasons": reasons}
 
 
 def _tests(own: Sequence[CaseRecord], others: Sequence[CaseRecord]) -> list[CaseRecord]:

@@ -263,30 +263,36 @@ def _histogram(axes: "Axes", values: list[float], positions: np.ndarray) -> None
 
 
 def _draw_curve(figure: "Figure", evidence: Curve) -> None:
-    x, series = evidence["x"], evidence["series"]
-    widest = max((len(label) for label in series), default=0) + 8
-    columns = max(1, min(len(series), LEGEND_CHARACTERS // widest))
-    legend_rows = math.ceil(len(series) / columns) if len(series) > 1 else 0
+    x, series, roofs = evidence["x"], evidence["series"], evidence.get("roofs", {})
+    entries = [*series, *(label for label in roofs if label not in series)]
+    widest = max(map(len, entries), default=0) + 8
+    columns = max(1, min(len(entries), LEGEND_CHARACTERS // widest))
+    legend_rows = math.ceil(len(entries) / columns) if len(entries) > 1 else 0
     top = LEGEND_ROW * max(1, legend_rows) + 0.05
     bottom = 0.42 if evidence["x_label"] else 0.26
     axes = _axes(figure, HEIGHT - LEGEND_ROW + top - 0.26 + bottom, left=0.6, top=top, bottom=bottom)
     axes.set_xlabel(_literal(evidence["x_label"] or ""), labelpad=1)
-    heights = list(chain.from_iterable(series.values()))
-    axes.set_yscale(**_scale(heights))
+    heights = list(chain.from_iterable([*series.values(), *roofs.values()]))
+    under_a_roof = bool(roofs) and min(*heights, *x) >= SMALLEST
+    axes.set_yscale(**({"value": "log"} if under_a_roof else _scale(heights)))
     # A margin beyond 10³⁰⁸, where diverging runs end, would overflow.
     axes.margins(y=0.05 if max(heights, default=0) < 1e290 else 0)
-    if _grows_geometrically(x):
+    if under_a_roof or _grows_geometrically(x):
         axes.set_xscale("log")
     else:
         axes.locator_params("x", integer=all(float(value).is_integer() for value in x))
     marker = "o" if len(x) <= 12 else None
-    lines = [
-        axes.plot(x, y, color=color, linestyle=dashes, marker=marker, markersize=3.5)[0]
-        for y, color, dashes in zip(series.values(), cycle(PALETTE), cycle(DASHES), strict=False)
-    ]
-    labels = [_literal(label) for label in series]
+    lines = {
+        label: axes.plot(x, y, color=color, linestyle=dashes, marker=marker, markersize=3.5)[0]
+        for (label, y), color, dashes in zip(series.items(), cycle(PALETTE), cycle(DASHES), strict=False)
+    }
+    for label, y in roofs.items():
+        color = lines[label].get_color() if label in series else FAINT
+        roof = axes.plot(x, y, color=color, linestyle=DASHES[1], linewidth=0.9, zorder=1)[0]
+        lines.setdefault(label, roof)
+    labels = [_literal(label) for label in entries]
     if legend_rows:
-        axes.legend(lines, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
+        axes.legend(lines.values(), labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
     else:
         axes.set_title("".join(labels))
     _tidy(axes)

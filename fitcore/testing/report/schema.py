@@ -1,12 +1,13 @@
 """The shape of ``claims.json``: JSON types only, every number finite."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 Verdict = Literal["holds", "conditional", "refuted", "untestable", "pending"]
 Outcome = Literal["confirmed", "violated", "error", "skipped", "not-run"]
 Origin = Literal["stated", "implied", "derived"]
 Rule = Literal["always", "mostly", "less", "equivalent"]
 Cell = str | int | float | bool | None
+Numbers = float | list[float] | list[list[float]] | list[list[list[float]]]
 
 
 class Observation(TypedDict):
@@ -35,22 +36,23 @@ class Comparison(TypedDict):
 
 
 class Curve(TypedDict):
-    """Lines over a common ``x``, at most 500 points each."""
+    """Lines over a common ``x``, at most 500 points each; ``roofs`` are what limits them, over the same ``x``."""
 
     type: Literal["curve"]
     name: str
     x: list[float]
     x_label: str | None
     series: dict[str, list[float]]
+    roofs: NotRequired[dict[str, list[float]]]
 
 
 class Figure(TypedDict):
-    """A figure that a document reports beside the one measured here."""
+    """A figure that a document reports beside the one measured here: a number, or an array of at most three axes."""
 
     type: Literal["figure"]
     name: str
-    reported: float | list[float]
-    measured: float | list[float]
+    reported: Numbers
+    measured: Numbers
     tolerance: float
     reproduced: bool
 
@@ -122,8 +124,19 @@ class ControlRecord(TypedDict):
     reason: str | None
 
 
+class Otherwise(TypedDict):
+    """A run that came to another outcome than the report's own, under another torch say, and the reasons it gave."""
+
+    measured_on: str
+    outcome: Outcome
+    reasons: list[str]
+
+
 class ClaimRecord(TypedDict):
-    """One statement of a catalogue and what the claims naming it found; ``id`` is ``document/statement``."""
+    """One statement of a catalogue and what the claims naming it found; ``id`` is ``document/statement``.
+
+    ``otherwise`` is there where runs that the report was merged from contradict its own.
+    """
 
     id: str
     document: str
@@ -143,6 +156,7 @@ class ClaimRecord(TypedDict):
     controls: list[ControlRecord]
     no_control: str | None
     rerun: str | None
+    otherwise: NotRequired[list[Otherwise]]
 
 
 class DocumentRecord(TypedDict):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 
-from fitcore.testing.report.schema import Cell, ClaimRecord, Decision, Outcome, Verdict
+from fitcore.testing.report.schema import Cell, ClaimRecord, Decision, Numbers, Outcome, Verdict
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -48,7 +48,7 @@ def _stripped(decimals: str) -> str:
     return decimals.rstrip("0").rstrip(".") if "." in decimals else decimals
 
 
-def cell(value: Cell | list[float]) -> str:
+def cell(value: Cell | Numbers) -> str:
     """Write a value of a table or a reported figure: numbers to six digits, lists with commas."""
     if value is None:
         return "–"

@@ -1,0 +1,28 @@
+import pytest
+
+from fitcore.testing.report import pictures
+from fitcore.tests.reports import case, claim, observation, report
+
+MANY = report(
+    claim("a", tests=[case(), case(evidence=[observation([1.0, 2.0])])]),
+    claim("b"),
+    claim("c", tests=[case(evidence=[])]),
+)
+
+
+@pytest.mark.parametrize("worth_sharing", [1, 1000], ids=["all cores", "one process"])
+def test_every_evidence_that_is_drawn_gets_its_own_picture(monkeypatch: pytest.MonkeyPatch, worth_sharing: int) -> None:
+    monkeypatch.setattr(pictures, "WORTH_SHARING", worth_sharing)
+    shown = [
+        evidence
+        for one in pictures.illustrated(MANY)["claims"]
+        for test in one["tests"]
+        for evidence in test["evidence"]
+    ]
+    for evidence in shown:
+        given = {key: value for key, value in evidence.items() if key != "picture"}
+        assert evidence.get("picture") == (pictures.picture(given) if given["type"] in pictures.DRAWN else None)
+    assert [evidence["type"] for evidence in shown if "picture" in evidence] == [
+        *("observation", "comparison", "curve", "observation"),
+        *("observation", "comparison", "curve"),
+    ]
