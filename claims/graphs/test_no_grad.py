@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from fitcore.evaluation.ceilings import peak_memory
 from fitcore.evaluation.memory import allocated_bytes
 from fitcore.evaluation.peak_memory import PeakMemory
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
@@ -135,6 +137,24 @@ def test_no_grad_saves_the_memory_of_intermediate_results(evidence, inference=wi
     assert saved >= 10 * x.nbytes
     assert saved_without == 0
     assert peak_without <= 3 * x.nbytes < peak / 3
+
+
+@pytest.mark.gpu
+@claim(
+    "pytorch-notes/inference-decorator-no-saved-memory",
+    finding="On a GPU the allocator's peak says so too.",
+    controls=[override("not decorated", inference=with_gradients)],
+)
+def test_no_grad_lowers_the_peak_of_what_is_allocated_on_a_gpu(evidence, inference=without_gradients):
+    # Larger than what products take for themselves, or the allocator rounds up to.
+    device, samples = torch.device("cuda"), 2**16
+    model, x = blocks().to(device), torch.zeros(samples, 256, device=device)
+    forwards = {"tracked": with_gradients, "under no_grad": inference}
+    with_gradients(model, x)  # what is allocated once and kept
+    peaks = {mode: peak_memory(partial(forward, model, x), device) for mode, forward in forwards.items()}
+    evidence.compare("peak memory of the forward pass, MiB", {mode: peak / 2**20 for mode, peak in peaks.items()})
+    assert peaks["tracked"] > 10 * x.nbytes
+    assert peaks["under no_grad"] < 4 * x.nbytes
 
 
 class Interrupted(Exception):

@@ -1,6 +1,6 @@
 """What claims about a GPU's throughput run on, and what they leave beside pytest-benchmark's own figures."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 
 import joblib
 import pytest
@@ -16,23 +16,6 @@ from fitcore.evaluation.ceilings import (
     seconds_a_call,
     synchronised,
 )
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Skip what this GPU has too little memory for. A failure's traceback would keep the memory from all others."""
-    try:
-        return (yield)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(".")[0]
-    return pytest.skip(f"needs more GPU memory: {reason}")
-
-
-@pytest.fixture(autouse=True)
-def _free_memory() -> Iterator[None]:
-    """Give the GPU's memory back after each claim. Where CUDA isn't in use there is nothing to do."""
-    yield
-    torch.cuda.empty_cache()
 
 
 @pytest.fixture

@@ -50,10 +50,10 @@ def test_tf32_and_bfloat16_pay_in_large_products(
     bytes_a_number = {name: how["dtype"].itemsize for name, how in PRECISIONS.items()}
     peaks = {"float32": ceilings.fp32, "TF32": ceilings.tf32, "bfloat16": ceilings.bf16}
     roofs = {
-        f"roofline, {name}": [ceilings.roofline(size / (1.5 * bytes_a_number[name]), peak) / 1e12 for size in common]
+        name: [ceilings.roofline(size / (1.5 * bytes_a_number[name]), peak) / 1e12 for size in common]
         for name, peak in peaks.items()
     }
-    evidence.curve("TFLOP/s of the product of two square matrices", common, measured | roofs, "rows")
+    evidence.curve("TFLOP/s of the product of two square matrices", common, measured, "rows", roofs=roofs)
     assert rates["TF32"][largest] > 2 * rates["float32"][largest]
     assert rates["bfloat16"][largest] > 1.3 * rates["TF32"][largest]
     assert rates["bfloat16"][sizes[0]] < 0.02 * rates["bfloat16"][largest]

@@ -74,7 +74,7 @@ def test_a_step_on_64_samples_costs_hardly_more_than_on_one(
     headline(step_on(network, 64, device), samples=64, flops=64 * flops)
     speed = {"measured": [batch / of_step for batch, of_step in seconds.items()]}
     roof = {"at the rate of float32 products": [ceilings.fp32 / flops] * len(seconds)}
-    evidence.curve("samples a second by the size of a batch", list(seconds), speed | roof, "samples a batch")
+    evidence.curve("samples a second by the size of a batch", list(seconds), speed, "samples a batch", roofs=roof)
     if 64 * smallest not in seconds:
         pytest.skip("needs more GPU memory")
     assert seconds[64 * smallest] < 2 * seconds[smallest]
@@ -181,8 +181,12 @@ def test_a_compiled_chain_of_elementwise_operations_takes_less_than_half_the_tim
     headline(chains["compiled"], moved=2 * x.nbytes)
     seconds = least_seconds({name: synchronised(run, device, 5) for name, run in chains.items()})
     evidence.compare("ms", {name: 200 * seconds[name] for name in chains}, limit=2e3 * x.nbytes / ceilings.copy)
-    models = {"eager": perceptron(32).to(device), "compiled": compiled(perceptron(32).to(device))}
-    steps = {name: partial(TrainingStep(model, device), digits(64, device)) for name, model in models.items()}
+    x, y = digits(64, device)
+    steps = {
+        "eager": partial(TrainingStep(perceptron(32), device), (x, y)),
+        "compiled": partial(TrainingStep(compiled(perceptron(32).to(device)), device), (x, y)),
+        "captured": partial(CapturedStep(pairwise(TrainingStep(perceptron(32), device))), x, y),
+    }
     of_steps = least_seconds({name: synchronised(step, device, 20) for name, step in steps.items()})
     evidence.compare("samples a second of a small network's step", {name: 20 * 64 / of_steps[name] for name in steps})
     torch.testing.assert_close(chains["compiled"](), chains["eager"]())
