@@ -29,12 +29,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
 
 
+def pytest_configure() -> None:
+    """Refuse a thread count that is none before anything runs."""
+    threads = os.environ.get("TORCH_NUM_THREADS", "1")
+    if not threads.isdecimal() or int(threads) < 1:
+        raise pytest.UsageError(f"TORCH_NUM_THREADS must be an integer >= 1, got {threads!r}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep a folder of claims, which share what they have trained, in one worker: what ``-n 2`` does by itself."""
+    if config.option.dist != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
+    class FolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file.rpartition("/")[0] if file.startswith("claims/") else file
+
+    return FolderScheduling(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     """Use one thread, unless told otherwise: on tensors this small, more threads cost more than they give."""
     import torch  # noqa: PLC0415
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    # OMP_NUM_THREADS torch has obeyed by itself, whatever its form ("2", "2,1").
+    if "TORCH_NUM_THREADS" in os.environ or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(int(os.environ.get("TORCH_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,7 +67,7 @@ def _workers() -> Iterator[None]:
     import joblib  # noqa: PLC0415
 
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    with joblib.parallel_config(backend="threading", n_jobs=max(1, (os.cpu_count() or 1) // processes)):
+    with joblib.parallel_config(backend="threading", n_jobs=max(1, joblib.cpu_count() // processes)):
         yield
 
 

@@ -124,7 +124,7 @@ def test_the_fastest_rate_lies_close_below_the_limit(case, other, best_share, ev
 
 
 X = torch.linspace(-3, 3, 30)[:, None]
-EVERY, TRIALS = 75, 80
+EVERY, TRIALS = 75, 54
 
 
 def descended(seeds, lr):

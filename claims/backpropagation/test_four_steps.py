@@ -76,7 +76,7 @@ def no_backward(loss):
     verdict=CONDITIONAL,
     finding="The four steps lower the loss of every kind of network that was tried.",
     controls=[override("without the third step", third=no_backward)],
-    trials=10,
+    trials=6,
 )
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_the_four_steps_train_networks_of_every_kind(kind, trials, evidence, third=backward):

@@ -19,7 +19,7 @@ from fitcore.models import MLP
 from fitcore.testing import claim, override
 from fitcore.training import autograd_step, manual_step, train
 
-TRIALS = 60
+TRIALS = 40
 
 
 @dataclass(frozen=True)

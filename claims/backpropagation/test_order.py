@@ -176,7 +176,7 @@ def share_of_pixels(maps, images):
     "less of the pixels, and more of the digit (34 % of the maps' variance lies between the classes, against 27 %; "
     "medians).",
     controls=[override("no second convolution", second_block=False)],
-    trials=8,
+    trials=6,
 )
 def test_deeper_maps_are_more_abstract_however_direct_the_error(document_cnn, trials, evidence, second_block=True):
     def abstraction(seed):

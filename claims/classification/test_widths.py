@@ -81,16 +81,19 @@ def learned(seeds, root, lesson):
 def learn(shared, data_root):
     """``learn(hidden, copies, **settings of a Lesson)``, trained once a session."""
 
-    def train(hidden, copies=4, **settings):
+    def train(hidden, copies=6, **settings):
         return shared(learned, tuple(shared.seeds(copies).tolist()), data_root, Lesson(hidden, **settings))
 
     return train
 
 
+WIDE_LESSON = {"copies": 3, "epochs": 6}  # a dear one: it has learned its digits by heart after fewer epochs
+
+
 @pytest.fixture
 def wide(learn):
-    """The document's widest network, which has learned its digits by heart after fewer epochs."""
-    return learn(WIDE, epochs=6)
+    """The document's widest network."""
+    return learn(WIDE, **WIDE_LESSON)
 
 
 @claim(
@@ -121,7 +124,7 @@ def test_a_narrow_network_is_low_on_both_sets_until_it_is_trained_long(learn, ev
     controls=[override("16-16 for the wide one", hidden=NARROW)],
 )
 def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, hidden=WIDE):
-    middle, widest = learn(MIDDLE), learn(hidden, epochs=6)
+    middle, widest = learn(MIDDLE), learn(hidden, **WIDE_LESSON)
     arms = {"16-16": learn(NARROW), "64-64": learn((64, 64)), "256-512": middle, "2048-2048": widest}
     widths, gaps = [16, 64, 512, 2048], [arm.training - arm.test for arm in arms.values()]
     spread = {
@@ -208,7 +211,7 @@ def test_a_narrow_first_layer_saves_behind_many_inputs_and_fails_behind_few(
     controls=[override("16-16 for the widening one", widening=NARROW)],
 )
 def test_layers_that_widen_test_about_as_well_as_layers_that_narrow(learn, evidence, widening=MIDDLE):
-    growing, shrinking = learn(widening, 8), learn((512, 256), 8)
+    growing, shrinking = learn(widening), learn((512, 256))
     evidence.compare("test accuracy", {"256-512": growing.test, "512-256": shrinking.test})
     assert abs(growing.test.mean() - shrinking.test.mean()) < 0.02
     assert parameters((512, 256)) > 1.5 * parameters(MIDDLE)

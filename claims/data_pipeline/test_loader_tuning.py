@@ -239,7 +239,8 @@ def peak_bytes(model, samples):
 def test_a_training_step_on_the_gpu_allocates_many_times_its_input(evidence, network=resnet18):
     model = network(num_classes=10).cuda()
     peak_bytes(model, 512)  # what is allocated once and kept
-    per_image = (peak_bytes(model, 1024) - peak_bytes(model, 512)) / 512
+    # Far apart, for the workspace of a convolution may be larger for a small batch than for a large one.
+    per_image = (peak_bytes(model, 4096) - peak_bytes(model, 512)) / 3584
     evidence.observe("peak memory of each image", per_image / 1024, unit="KiB", limit=IMAGE_BYTES / 1024)
     assert per_image > 10 * IMAGE_BYTES
 

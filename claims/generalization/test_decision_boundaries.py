@@ -17,7 +17,6 @@ from fitcore.data.moons import noisy_moons
 from fitcore.ensembles import Ensemble, cross_entropies, fit
 from fitcore.evaluation.decision_boundary import boundary_length, islands, plane_grid
 from fitcore.models import MLP, PolynomialModel
-from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, error_of, override
 
 # NumPy deprecates how a tensor is turned into a limit of arange, as the document does it.
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 STEP = 0.1
 LOW, HIGH = (-2.0, -1.5), (3.0, 2.0)
 PIXELS = 6  # a cell
-TRIALS = 150
+TRIALS = 120
 
 
 def two_columns(n=100):
@@ -153,11 +152,14 @@ class Boundary:
     labels: Tensor
 
 
-def trained(seeds, classifier):
-    """Train one classifier a seed; trial k has the same moons for every classifier."""
-    trials = len(seeds)
-    with seeded(seeds[0]):
-        (x, y), others = noisy_moons(150, 0.2, 0.15, trials), noisy_moons(1000, 0.2, 0.0, trials)
+def moons(trials):
+    """Points to learn from and others to test on, a set of each a trial."""
+    return noisy_moons(150, 0.2, 0.15, trials), noisy_moons(600, 0.2, 0.0, trials)
+
+
+def trained(seeds, data, classifier):
+    """Train one classifier a seed."""
+    trials, ((x, y), others) = len(seeds), data
     ensemble = Ensemble(lambda: MLP([2, *classifier.hidden, 2], nn.ReLU), seeds)
     adam = partial(torch.optim.Adam, lr=0.03 if classifier.hidden else 0.1, fused=True)
     fit(ensemble, (x, y), epochs=classifier.epochs, optimizer=adam, loss=cross_entropies)
@@ -175,7 +177,8 @@ def trained(seeds, classifier):
 @pytest.fixture
 def boundary(shared, trials):
     """``boundary(classifier)``, trained once a session."""
-    return lambda classifier: shared(trained, tuple(shared.seeds(trials.count).tolist()), classifier)
+    seeds, data = tuple(shared.seeds(trials.count).tolist()), shared(moons, trials.count)
+    return lambda classifier: shared(trained, seeds, data, classifier)
 
 
 def picture(boundary):

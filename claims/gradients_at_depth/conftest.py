@@ -63,7 +63,8 @@ class DeepNetwork:
 
     def _block(self, count: int) -> nn.Module:
         channels = count * self.width
-        layer = nn.Conv2d(channels, channels, self.kernel, padding=self.kernel // 2, groups=count)
+        make = nn.Conv2d if self.init == "default" else partial(nn.utils.skip_init, nn.Conv2d)  # not drawn twice
+        layer = make(channels, channels, self.kernel, padding=self.kernel // 2, groups=count)
         norm = [nn.BatchNorm2d(channels)] if self.batch_norm else []
         block = nn.Sequential(initialised(layer, self.init), *norm, self.activation())
         return Shortcut(block) if self.shortcuts else block

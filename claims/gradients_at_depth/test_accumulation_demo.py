@@ -44,7 +44,7 @@ def listing(*, samples=1000, every=4, report=so_far, epochs=3):
     with seeded(42):
         x, y = torch.randn(samples, 100), torch.randn(samples, 100)
         model = nn.Sequential(*(nn.Linear(100, 100) for _ in range(10)))
-    optimizer = Adam(model.parameters(), lr=0.001)
+    optimizer = Adam(model.parameters(), lr=0.001, fused=True)
 
     def step():
         record.updates.append(sizes.copy())
@@ -125,7 +125,7 @@ def epoch_means(lr=0.001):
     """Mean losses of the three epochs, each update's batches in one: that is the same gradient, but for rounding."""
     x, y = torch.randn(1000, 100), torch.randn(1000, 100)
     model = nn.Sequential(*(nn.Linear(100, 100) for _ in range(10)))
-    optimizer, means = Adam(model.parameters(), lr=lr), []
+    optimizer, means = Adam(model.parameters(), lr=lr, fused=True), []
     for _ in range(3):
         total = 0.0
         for inputs, targets in zip(x.split(32), y.split(32), strict=True):

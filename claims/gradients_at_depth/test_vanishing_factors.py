@@ -169,7 +169,7 @@ def test_the_gradient_vanishes_severely_through_deep_sigmoid_networks(
     "without any activation it is as little. With Xavier's about a sixth is left, which is not severe, and with "
     "Kaiming's it even grows, 1.7-fold.",
     controls=[override("sigmoid", activation=nn.Sigmoid), override("Xavier's weights", default="xavier")],
-    trials=40,
+    trials=54,
 )
 def test_the_gradient_vanishes_through_deep_tanh_networks_only_if_weights_are_small(
     norms, shares, trials, evidence, *, activation=nn.Tanh, default="default"

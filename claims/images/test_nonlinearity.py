@@ -15,27 +15,18 @@ from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, override
 
 
-def halved(images):
-    return nn.functional.avg_pool2d(images, 2)
-
-
-def cnn(activation, pooling):
-    """The network of section 10 for 14x14 pixels, with another activation or pooling."""
+def cnn_without_relu(pooling):
+    """The network of section 10 for 10x10 pixels, without its ReLUs and with another pooling."""
     first, second = (nn.Conv2d(a, b, 3, padding=1) for a, b in ((1, 16), (16, 32)))
-    blocks = first, activation(), pooling(2), second, activation(), pooling(2)
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(32 * 3 * 3, 10))
-
-
-def with_relu():
-    return cnn(nn.ReLU, nn.MaxPool2d)
+    return nn.Sequential(first, pooling(2), second, pooling(2), nn.Flatten(), nn.Linear(32 * 2 * 2, 10))
 
 
 def without_relu():
-    return cnn(nn.Identity, nn.MaxPool2d)
+    return cnn_without_relu(nn.MaxPool2d)
 
 
 def linear_throughout():
-    return cnn(nn.Identity, nn.AvgPool2d)
+    return cnn_without_relu(nn.AvgPool2d)
 
 
 def bend(model, a, b):
@@ -56,7 +47,7 @@ def bend(model, a, b):
 def test_without_relu_max_pooling_keeps_the_network_nonlinear(seed, network):
     with seeded(seed):
         model, linear = network().double(), linear_throughout().double()
-        a, b = torch.randn(2, 4, 1, 14, 14, dtype=torch.float64)
+        a, b = torch.randn(2, 4, 1, 10, 10, dtype=torch.float64)
     assert bend(model, a, b).abs().mean() > 1e-3
     assert_close(bend(linear, a, b), torch.zeros(4, 10, dtype=torch.float64))
 
@@ -64,12 +55,12 @@ def test_without_relu_max_pooling_keeps_the_network_nonlinear(seed, network):
 @claim(
     "pytorch-notes/nonlinearity-relu-needed-in-cnn",
     verdict=REFUTED,
-    finding="It learns digits as well: after 1,000 of them, in 14x14 pixels, and five epochs both networks recognise "
-    "nine test digits in ten. With average pooling as well, and so linear, it is eight in ten.",
+    finding="It learns digits as well: from 300 of them, in 10x10 pixels, both networks learn to recognise 87 % of "
+    "others. With average pooling as well, and so linear, it is 79 %.",
     controls=[override("average pooling as well", network=linear_throughout)],
 )
-def test_without_relu_the_network_learns_digits_as_well(learn, evidence, network=without_relu):
-    rectified, unrectified = (learn(network=of, epochs=5, prepare=halved).accuracies() for of in (with_relu, network))
+def test_without_relu_the_network_learns_digits_as_well(learn_by_heart, evidence, network=without_relu):
+    rectified, unrectified = learn_by_heart().accuracies(), learn_by_heart(network).accuracies()
     evidence.compare("test accuracy", {"with ReLU": rectified, "without": unrectified})
     assert unrectified.mean() > rectified.mean() - 0.04
 

@@ -120,8 +120,11 @@ def without_pooling(network, images):
     return nn.Sequential(*[layer for layer in network.features if not isinstance(layer, nn.MaxPool2d)])(images)
 
 
-def relative_change(before, after):
-    return ((before - after).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).mean()
+def relative_changes(features, network, digits, shifts):
+    """Mean distance of the features of moved digits from those of the digits, in the length of these, (shifts,)."""
+    before = features(network, digits).flatten(1)
+    after = torch.stack([features(network, rolled(digits, by)).flatten(1) for by in shifts])
+    return ((before - after).norm(dim=2) / before.norm(dim=1)).mean(1)
 
 
 def first_of_each_window(x, kernel_size, stride=None, *_, **__):
@@ -140,12 +143,7 @@ def test_pooled_features_change_less_under_a_shift(learn, evidence, features=wit
     learned = learn()
     digits, shifts = learned.test_x[:50], range(1, 5)
     changes = {
-        name: torch.tensor(
-            [
-                [relative_change(of(net, digits), of(net, rolled(digits, by))) for by in shifts]
-                for net in learned.networks
-            ]
-        )
+        name: torch.stack([relative_changes(of, net, digits, shifts) for net in learned.networks])
         for name, of in (("pooled", features), ("not pooled", without_pooling))
     }
     assert (features(learned.networks[0], digits).shape[1:].numel(), 25_088) == (1568, 25_088)

@@ -215,7 +215,12 @@ def spread_through_convolutions(mode, channels):
         signal = relu(outputs[-1])
     first, *_, last = outputs
     (gradient,) = torch.autograd.grad(last, first, torch.randn_like(last))
-    return torch.stack([last.square().mean() / first.square().mean(), gradient.square().mean()])
+    return torch.stack([last.square().mean() / first.square().mean(), gradient.square().mean()]).detach()
+
+
+def spreads_through_convolutions(count, mode, channels):
+    """The two factors of as many networks, (2, count)."""
+    return torch.stack([spread_through_convolutions(mode, channels) for _ in range(count)], dim=1).numpy()
 
 
 @claim(
@@ -226,10 +231,10 @@ def spread_through_convolutions(mode, channels):
     controls=[override("fan_in", mode="fan_in")],
     trials=60,
 )
-def test_fan_out_keeps_the_variance_of_gradients(trials, evidence, mode="fan_out", growing=(16, 32, 64, 128)):
-    forward, backward = trials.map(lambda seed: spread_through_convolutions(mode, growing)).T
-    with_fan_in = trials.map(lambda seed: spread_through_convolutions("fan_in", growing)).T
-    level = trials.map(lambda seed: spread_through_convolutions(mode, (32, 32, 32, 32))).T
+def test_fan_out_keeps_the_variance_of_gradients(shared, trials, evidence, mode="fan_out", growing=(16, 32, 64, 128)):
+    spreads = partial(shared, spreads_through_convolutions, trials.count)
+    (forward, backward), with_fan_in = spreads(mode, growing), spreads("fan_in", growing)
+    level = spreads(mode, (32, 32, 32, 32))
     factors = {"fan_out": forward, "fan_out, gradient": backward, "fan_in": with_fan_in[0]}
     evidence.compare("factor of three convolutions", factors | {"fan_in, gradient": with_fan_in[1]})
     zero, within = np.zeros(trials.count), np.log(2.5)

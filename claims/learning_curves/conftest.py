@@ -19,7 +19,7 @@ from fitcore.ensembles.gradients import gradients_of
 from fitcore.models import MLP, Tanh
 from fitcore.seeding import seeded
 
-COPIES = 60
+COPIES, SINE_COPIES = 60, 30
 HELD_OUT = 200
 SHIFTS = (1, 1), (0, 1), (2, 1), (1, 0), (1, 2)  # rows and columns skipped of an image with a margin of one
 
@@ -122,22 +122,25 @@ def losses_and_accuracies(logits, labels):
     )
 
 
+@cache
+def untrained(seeds, hidden, dropout):
+    """A network a seed."""
+    between = [Tanh(), nn.Dropout(dropout)] if dropout else [Tanh()]
+    return Ensemble(lambda: nn.Sequential(nn.Linear(64, hidden), *between, nn.Linear(hidden, 10)), seeds)
+
+
 def learning_curves(seeds, setting):
     """Train one network a seed. The seeds fix images and initial weights, whatever else the setting says."""
     with seeded(seeds[0]):
         images, labels = digits(seeds, setting)
         training = images[:, : setting.samples], labels[:, : setting.samples]
         held_out = images[:, setting.samples :], labels[:, setting.samples :]
-        dropout = [nn.Dropout(setting.dropout)] if setting.dropout else []
-        ensemble = Ensemble(
-            lambda: nn.Sequential(nn.Linear(64, setting.hidden), Tanh(), *dropout, nn.Linear(setting.hidden, 10)),
-            seeds,
-        )
+        ensemble = untrained(seeds, setting.hidden, setting.dropout)[:]
         evaluation = gradients_of(ensemble, losses_and_accuracies, training[0])
         gradients = gradients_of(ensemble, cross_entropies, training[0])
         batches = Batches(training, seeds, setting.batch, lambda *batch: batch)
         make_optimizer = getattr(torch.optim, setting.optimizer)
-        optimizer = make_optimizer([ensemble.flat], lr=setting.lr, weight_decay=setting.decay)
+        optimizer = make_optimizer([ensemble.flat], lr=setting.lr, weight_decay=setting.decay, fused=True)
         halves = [[part[:, half] for part in held_out] for half in (slice(HELD_OUT // 2), slice(HELD_OUT // 2, None))]
         sets = [evaluation.arrange(*data) for data in (training, *halves)]
         epochs, steps = [], []
@@ -177,7 +180,7 @@ def sine_curves(seeds, setting, points=30):
     with seeded(seeds[0]):
         training, held_out = (noisy_sine(n, setting.noise, sets=(len(seeds),)) for n in (setting.samples, HELD_OUT))
     ensemble = Ensemble(lambda: MLP([1, *setting.hidden, 1]), seeds)
-    optimizer = partial(getattr(torch.optim, setting.optimizer), lr=setting.lr)
+    optimizer = partial(getattr(torch.optim, setting.optimizer), lr=setting.lr, fused=True)
     every = setting.epochs // points
     curves = fit(
         ensemble, training, validation=held_out, epochs=setting.epochs, optimizer=optimizer, validate_every=every
@@ -196,5 +199,5 @@ def learned(shared):
 @pytest.fixture
 def regressed(shared):
     """``regressed("healthy")``: losses of training and of what is held out, trained once a session."""
-    seeds = tuple(shared.seeds(COPIES).tolist())
+    seeds = tuple(shared.seeds(SINE_COPIES).tolist())
     return lambda name: shared(sine_curves, seeds, SINES[name])

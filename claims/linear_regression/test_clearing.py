@@ -65,11 +65,11 @@ def test_without_clearing_a_third_of_the_steps_lead_uphill(trials, evidence, cle
 @pytest.mark.parametrize("lr", [0.01, 0.03, 0.05])
 def test_without_clearing_the_loss_swings_and_does_not_explode(trials, evidence, lr, clear=leave_gradient):
     draws = draw_starts(trials)
-    losses = loss(descend_lines(X, Y, draws, lr, 1_000, clear=clear))
+    losses = loss(descend_lines(X, Y, draws, lr, 2 * EPOCHS, clear=clear))
     bound = losses[0] / (1 - lr * EXACT.eigenvalues.max() / 4)
     trials.always((losses <= 1.001 * bound).all(0), "bounded")
     trials.always(losses[-100:].amax(0) > 0.5 * losses[0], "does not settle")
-    evidence.curve("loss of the first draw", range(1_001), {f"lr = {lr}": losses[:, 0]}, x_label="epoch")
+    evidence.curve("loss of the first draw", range(2 * EPOCHS + 1), {f"lr = {lr}": losses[:, 0]}, x_label="epoch")
     above = loss(descend_lines(X, Y, draws, 0.06, EPOCHS, clear=leave_gradient))
     trials.always(above[-1] > 1e6 * above[0], "explodes above 4/λ")
 

@@ -62,7 +62,7 @@ def fit(x, y, start):
     finding="With x and y of shape (20,) the run is the same. They must only agree: x of shape (20, 1) with y of shape "
     "(20,) broadcasts to 400 errors, and w goes towards 0 instead of 3. nn.Linear is what asks for rows.",
     controls=[override("y alone is flat", of_x=column)],
-    trials=3,
+    trials=2,
 )
 def test_flat_inputs_do_as_well(trials, of_x=flat):
     def outcome(seed):

@@ -74,13 +74,13 @@ def test_the_batch_losses_are_numbered_consecutively_across_epochs(example, epoc
 
 @claim(
     "pytorch-notes/lr-logged-before-scheduler-step",
-    controls=[override("the scheduler steps first", options={"samples": 40, "schedule_first": True})],
+    controls=[override("the scheduler steps first", options={"samples": 40, "schedule_first": True, "epochs": 51})],
 )
-@pytest.mark.parametrize("options", [{"samples": 40}], ids=["40 samples"])
+@pytest.mark.parametrize("options", [{"samples": 40, "epochs": 200}], ids=["40 samples"])
 def test_the_logged_rate_halves_after_every_50_epochs(example, evidence, options):
     rates = example(lean=True, **options).events.scalars("Learning_Rate")
     evidence.curve("learning rate", rates.steps, {"logged": rates.values}, x_label="epoch")
-    expected = np.repeat([0.01, 0.005, 0.0025, 0.00125], 50)
+    expected = 0.01 / 2 ** (np.arange(options["epochs"]) // 50)
     assert evidence.figure("learning rate by epoch", reported=expected, measured=rates.values, tolerance=1e-9)
     assert np.array_equal(rates.steps, np.arange(len(expected)))
 
@@ -260,7 +260,6 @@ def trained_nets(seeds, dropout, epochs):
         optimizer=partial(torch.optim.Adam, lr=0.01, fused=True),
         scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=50, gamma=0.5),
         early_stopping=EarlyStopping(epochs),
-        chunk_size=TRIALS // 2,
     )
     grid = torch.linspace(0, 10, 100)[:, None]
     with torch.no_grad():
@@ -290,7 +289,7 @@ def nets(shared):
     "pytorch-notes/dropout-prevents-overfitting-regression",
     verdict=REFUTED,
     finding="There is nothing to prevent: without dropout the validation loss ends at 2.3, about the noise variance. "
-    "With it, it has risen to 3.5 after 60 epochs, and to 4.7 after 200 (medians): dropout changes the variance of "
+    "With it, it has risen to 3.7 after 60 epochs, and to 4.7 after 200 (medians): dropout changes the variance of "
     "what the ReLU after it sees, and in evaluation the net is another one than was trained.",
     controls=[override("no dropout", p=0.0)],
     trials=TRIALS,

@@ -6,7 +6,7 @@ batches of 32, 30 epochs. Copy k has the same digits and initial weights whateve
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ class Learned:
         return self.losses[epochs - 1]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _data(seeds: tuple[int, ...], samples: int, wrong_labels: float, scale: float) -> tuple[Tensor, ...]:
     """Training digits, their labels as given and as they are, and the digits held out with theirs."""
     digits = load_digits()
@@ -78,10 +78,15 @@ def _data(seeds: tuple[int, ...], samples: int, wrong_labels: float, scale: floa
     return pixels[taught], given, labels[taught], pixels[others], labels[others]
 
 
+@cache
+def _untaught(seeds: tuple[int, ...]) -> Ensemble:
+    return Ensemble(lambda: MLP([64, 64, 10], nn.ReLU), seeds)
+
+
 def taught(seeds: tuple[int, ...], lesson: Lesson) -> Learned:
     """Train a copy a seed."""
     x, given, true, test_x, test_y = _data(seeds, lesson.samples, lesson.wrong_labels, lesson.scale)
-    ensemble = Ensemble(lambda: MLP([64, 64, 10], nn.ReLU), seeds)
+    ensemble = _untaught(seeds)[:]
 
     def train(optimizer: str, lr: float, epochs: int) -> LearningCurves:
         make = partial(OPTIMIZERS[optimizer], lr=lr)

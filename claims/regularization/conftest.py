@@ -20,7 +20,7 @@ from fitcore.seeding import seeded
 
 # Sections 18 and 18.1: digits learned by heart, or hardly at all
 
-HELD_OUT = 400
+HELD_OUT = 300
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,10 @@ def as_they_are(images: Tensor) -> Tensor:
 
 def shifted(images: Tensor) -> Tensor:
     """Each image (trials, n, 8, 8) moved by up to one pixel along both axes."""
-    margin = nn.functional.pad(images, (1, 1, 1, 1))
-    moves = [(down, right) for down in range(3) for right in range(3)]
-    moved = torch.stack([margin[..., down : down + 8, right : right + 8] for down, right in moves])
-    chosen = torch.randint(len(moves), images.shape[:2])
-    return moved.gather(0, chosen[None, ..., None, None].expand(1, *images.shape))[0]
+    framed = nn.functional.pad(images, (1, 1, 1, 1)).flatten(2)  # 10 pixels a row
+    down, right = torch.randint(3, (2, *images.shape[:2], 1))
+    places = (10 * torch.arange(8)[:, None] + torch.arange(8)).flatten()
+    return framed.gather(2, 10 * down + right + places).view(images.shape)
 
 
 def upside_down(images: Tensor) -> Tensor:
@@ -98,11 +97,6 @@ def accuracies(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of right answers of each trial, (trials,); ties count as right."""
     best = logits.amax(-1)  # several times as fast as argmax
     return (logits.gather(-1, labels[..., None])[..., 0] >= best).float().mean(1)
-
-
-def losses_and_accuracies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy and share of right answers of each trial, (2, trials)."""
-    return torch.stack([cross_entropies(logits, labels), accuracies(logits, labels)])
 
 
 def digits_learned(seeds: tuple[int, ...], setting: Digits) -> Curves:
@@ -135,13 +129,9 @@ def digits_learned(seeds: tuple[int, ...], setting: Digits) -> Curves:
 
 
 @pytest.fixture
-def learned(shared):
-    """``learned(copies=60, **settings of `Digits`)`` gives `Curves`, trained once a session."""
-
-    def train(copies: int = 60, **settings) -> Curves:
-        return shared(digits_learned, tuple(shared.seeds(copies).tolist()), Digits(**settings))
-
-    return train
+def learned(shared, trials) -> Callable[..., Curves]:
+    """``learned(**settings of `Digits`)``, a network a trial, trained once a session."""
+    return lambda **settings: shared(digits_learned, tuple(shared.seeds(trials.count).tolist()), Digits(**settings))
 
 
 # Section 18.2.1: the listing, from many starts at once
@@ -198,7 +188,7 @@ def regularised(seeds: tuple[int, ...], penalty: Penalty) -> Arm:
         weights = torch.randn(len(seeds) // 2, 20, 1)
         training, test = (linear_data(len(seeds) // 2, samples, weights) for samples in (100, 500))
     ensemble = Ensemble(listed_network, seeds)
-    before = torch.stack([norms(copy).sum() for copy in modules(ensemble)])
+    before = torch.stack([norms(copy).sum() for copy in parameters(ensemble)])
     sgd = partial(ProximalSGD, l1=penalty.l1) if penalty.proximal else torch.optim.SGD
     curves = fit(
         ensemble,
@@ -209,7 +199,7 @@ def regularised(seeds: tuple[int, ...], penalty: Penalty) -> Arm:
         validation=test,
         validate_every=20,
     )
-    copies = modules(ensemble)
+    copies = parameters(ensemble)
     return Arm(
         curves.losses[-1],
         curves.validation_losses[19::20],
@@ -221,8 +211,9 @@ def regularised(seeds: tuple[int, ...], penalty: Penalty) -> Arm:
     )
 
 
-def modules(ensemble: Ensemble) -> list[nn.Module]:
-    return [ensemble.module(copy).requires_grad_(False) for copy in range(len(ensemble))]
+def parameters(ensemble: Ensemble) -> list[list[Tensor]]:
+    """Those of each copy."""
+    return [list(copy) for copy in zip(*ensemble.stacks(ensemble.flat.detach()).values(), strict=True)]
 
 
 @pytest.fixture
@@ -286,10 +277,10 @@ class Taught:
 
 def teach_digits(seeds: tuple[int, ...], lesson: Lesson) -> Taught:
     """Train one network a seed and scale; trial k has the same digits in every lesson of as many trials."""
-    images, labels = map(torch.from_numpy, load_digits(return_X_y=True))
+    images, labels = images_and_labels()
     with seeded(seeds[0]):
         rows = torch.stack([torch.randperm(len(labels))[:500] for _ in seeds]).repeat(len(lesson.scales), 1)
-        x, y = images[rows].float() / 16, labels[rows]
+        x, y = images[rows].flatten(2), labels[rows]
         drawn, wrong = torch.randint(10, (len(y), 200)), torch.rand(len(y), 200) < lesson.wrong
     y[:, :200] = torch.where(wrong, drawn, y[:, :200])
     make = partial(layered, (64, *lesson.hidden, 10), lesson.order, lesson.p)

@@ -3,14 +3,14 @@
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 
 AFTER, BEFORE = "norm relu dropout", "dropout norm relu"
-NOISY = {"wrong": 0.5, "lr": 0.01, "epochs": 30}
+NOISY = {"wrong": 0.7, "lr": 0.01, "epochs": 30}
 
 
 @claim(
     "pytorch-notes/bn-dropout-order-matters",
     verdict=CONDITIONAL,
-    finding="On clean digits: after 12 epochs at 0.003 dropout behind BatchNorm leaves a test loss of 0.33, and "
-    "before it 0.55; the accuracy is 92.5 % and 91 % (medians).",
+    finding="On clean digits: after 12 epochs at 0.003 dropout behind BatchNorm leaves a test loss of 0.35, and "
+    "before it 0.56; the accuracy is 92 % and 91 % (medians).",
     controls=[override("dropout before BatchNorm too", order=BEFORE)],
     trials=40,
 )
@@ -24,10 +24,11 @@ def test_dropout_behind_batchnorm_is_better_on_clean_digits(taught, trials, evid
 @claim(
     "pytorch-notes/bn-dropout-order-matters",
     verdict=CONDITIONAL,
-    finding="Where half of the labels are random, it is the other way round: before BatchNorm dropout disturbs more, "
-    "and less of the noise is learned. After 30 epochs at 0.01 the test loss is 1.2 instead of 1.45, the accuracy 62 % "
-    "and 58 % (medians).",
+    finding="Where seven labels in ten are random, it is the other way round: before BatchNorm dropout disturbs more, "
+    "and less of the noise is learned. After 30 epochs at 0.01 the test loss is 1.8 instead of 2.3, the accuracy 41 % "
+    "and 38 % (medians).",
     controls=[override("dropout behind BatchNorm in both", order=AFTER)],
+    trials=54,
 )
 def test_dropout_before_batchnorm_is_better_where_labels_are_wrong(taught, trials, evidence, order=BEFORE):
     after, before = (taught(arm, **NOISY) for arm in (AFTER, order))
@@ -41,7 +42,7 @@ def test_dropout_before_batchnorm_is_better_where_labels_are_wrong(taught, trial
     "pytorch-notes/bn-plus-dropout-better-than-one",
     verdict=REFUTED,
     finding="It beats one of them, not the other. On clean digits, where there is little to prevent, BatchNorm "
-    "alone is best: dropout besides it raises the test loss from 0.27 to 0.33 in 12 epochs at 0.003. Dropout alone "
+    "alone is best: dropout besides it raises the test loss from 0.30 to 0.35 in 12 epochs at 0.003. Dropout alone "
     "ends at 0.8 (medians).",
     controls=[override("no dropout besides BatchNorm", order="norm relu")],
     trials=40,
@@ -56,13 +57,14 @@ def test_on_clean_digits_batchnorm_alone_is_better_than_both(taught, trials, evi
 @claim(
     "pytorch-notes/bn-plus-dropout-better-than-one",
     verdict=REFUTED,
-    finding="Where half of the labels are random, dropout alone is best, and both together lie between again: after 30 "
-    "epochs at 0.01 the test loss is 1.05 with dropout, 1.45 with both and 2.0 with BatchNorm (accuracy 72, 58 and "
-    "53 %, medians).",
+    finding="Where seven labels in ten are random, dropout alone is best, and both together lie between again: after "
+    "30 epochs at 0.01 the test loss is 1.6 with dropout, 2.3 with both and 3.2 with BatchNorm (accuracy 51, 38 and "
+    "35 %, medians).",
     controls=[
         override("no dropout besides BatchNorm", order="norm relu"),
         override("no BatchNorm besides dropout", order="relu dropout"),
     ],
+    trials=54,
 )
 def test_with_wrong_labels_dropout_alone_is_better_than_both(taught, trials, evidence, order=AFTER):
     norm, dropout, both = (taught(arm, **NOISY) for arm in ("norm relu", "relu dropout", order))

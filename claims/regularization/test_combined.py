@@ -21,7 +21,7 @@ from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 from fitcore.training import EarlyStopping
 
-TRIALS = 200
+TRIALS = 160
 PATIENCE = 20
 
 
@@ -108,7 +108,7 @@ def trained(seeds, setting):
 
 @pytest.fixture
 def run(shared):
-    """``run(setting)``, trained once a session: 200 trials where the network overfits, 60 on the document's points."""
+    """``run(setting)``, trained once a session: 160 trials where the network overfits, 60 on the document's points."""
     return lambda setting: shared(
         trained, tuple(shared.seeds(TRIALS if setting.samples < 100 else 60).tolist()), setting
     )

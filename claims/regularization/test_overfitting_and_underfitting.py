@@ -4,18 +4,12 @@ The document trains nothing here. Ours are ReLU networks for 200 digits of 8x8 p
 right answers are those on the digits of the training, but where they are said to be held out.
 """
 
-import torch
-
 from fitcore.testing import claim, override
 
 TRIALS = 60
 ENOUGH = (64,)  # hidden neurons
 TOO_SMALL = (1,)
 EPOCHS = 30
-
-
-def share(value):
-    return torch.full((TRIALS,), value)
 
 
 @claim(
@@ -38,10 +32,10 @@ def test_a_model_that_is_too_small_or_hardly_trained_fails_on_its_training_data(
     for part in ("training", "held_out"):
         shares = {name: getattr(curves, part)[epochs - 1] for name, (curves, epochs) in arms.items()}
         evidence.compare(f"{part} accuracy", shares)
-    trials.less(simple.training[-1], share(0.5), name="one neuron: fails on half of the training digits")
-    trials.less(good.training[few - 1], share(0.8), name="one epoch: on a fifth")
-    trials.less(simple.held_out[-1], share(0.5), name="one neuron: and on half of those held out")
-    trials.less(share(0.95), good.training[-1], name="enough of both: on hardly any")
+    trials.less(simple.training[-1], 0.5, name="one neuron: fails on half of the training digits")
+    trials.less(good.training[few - 1], 0.8, name="one epoch: on a fifth")
+    trials.less(simple.held_out[-1], 0.5, name="one neuron: and on half of those held out")
+    trials.less(0.95, good.training[-1], name="enough of both: on hardly any")
 
 
 @claim(
@@ -62,9 +56,9 @@ def test_less_weight_decay_cures_underfitting_only_where_it_was_the_cause(
     simple = learned(hidden=small)
     arms = {"decay 30": held_back, "none": freed, "1 neuron, none": simple}
     evidence.compare("training accuracy", {name: arm.training[-1] for name, arm in arms.items()})
-    trials.less(held_back.training[-1], share(0.6), name="a strong decay underfits")
-    trials.less(share(0.95), freed.training[-1], name="without it the same network fits")
-    trials.less(simple.training[-1], share(0.5), name="one neuron underfits without any")
+    trials.less(held_back.training[-1], 0.6, name="a strong decay underfits")
+    trials.less(0.95, freed.training[-1], name="without it the same network fits")
+    trials.less(simple.training[-1], 0.5, name="one neuron underfits without any")
 
 
 @claim(
@@ -92,7 +86,7 @@ def test_more_neurons_or_more_epochs_cure_underfitting_each_its_own_kind(
     )
     trials.less(simple.training[-1] + 0.4, enlarged.training[-1], name="64 neurons for one: 40 points more")
     trials.less(trained.training[0] + 0.25, trained.training[longer - 1], name="30 epochs for one: 25 points more")
-    trials.less(simple.training[-1], share(0.5), name="30 epochs: one neuron still fails on half")
+    trials.less(simple.training[-1], 0.5, name="30 epochs: one neuron still fails on half")
 
 
 @claim(
@@ -106,5 +100,5 @@ def test_a_large_network_learns_random_labels_by_heart(learned, trials, evidence
     curves = learned(hidden=hidden, samples=100, wrong=1.0, epochs=40)
     series = {"training": curves.training.median(1).values, "held out": curves.held_out.median(1).values}
     evidence.curve("median accuracy, random labels", curves.epochs, series, x_label="epoch")
-    trials.less(share(0.9), curves.training[-1], name="the training labels are learned")
+    trials.less(0.9, curves.training[-1], name="the training labels are learned")
     assert abs(curves.held_out[-1].median() - 0.1) < 0.05

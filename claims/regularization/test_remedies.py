@@ -20,10 +20,6 @@ WRONG = 0.4  # share of training labels drawn at random
 WIDE = {"hidden": (128,), "epochs": 40}
 
 
-def share(value):
-    return torch.full((TRIALS,), value)
-
-
 def medians(arms):
     return {name: arm.held_out.median(1).values for name, arm in arms.items()}
 

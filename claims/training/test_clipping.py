@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
 from fitcore.testing.strategies import shapes, tensors
 
-SEEDS = 3
+SEEDS = 2
 UNCLIPPED = math.inf
 
 

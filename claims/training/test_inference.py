@@ -10,7 +10,7 @@ from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override
 from fitcore.testing.strategies import tensors
 
-SEEDS = 3
+SEEDS = 2
 FRESH = 500
 
 

@@ -12,7 +12,7 @@ from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
 from fitcore.testing.strategies import tensors
 
-SEEDS = 3
+SEEDS = 2
 
 
 @claim(

@@ -9,7 +9,7 @@ import torch
 from fitcore.seeding import seeded
 from fitcore.testing import REFUTED, claim, override
 
-SEEDS = 3
+SEEDS = 2
 FRESH = 5_000  # samples that no run has seen
 
 

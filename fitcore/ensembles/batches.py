@@ -17,7 +17,8 @@ class Batches:
 
     def __init__(self, data: Data, seeds: Sequence[int], size: int | None, arrange: Callable[..., Data]) -> None:
         """Make batches of ``size`` (default: one of all) and pass each through ``arrange(inputs, targets)``."""
-        self._data, self._size, self._arrange = data, size, arrange
+        self._size, self._arrange, self._of_a_copy = size, arrange, data[0].shape[1]
+        self._samples = [_in_a_row(values) for values in data] if size else []
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds] if size else []
         self._all = None if size else arrange(*data)
 
@@ -26,15 +27,22 @@ class Batches:
         if self._all is not None:
             yield *self._all, 1.0
             return
-        inputs, targets = self._data
-        n, device = inputs.shape[1], inputs.device
-        orders = torch.stack([torch.randperm(n, generator=generator) for generator in self._generators]).to(device)
-        for chosen in orders.split(self._size, dim=1):
-            yield *self._arrange(_chosen(inputs, chosen), _chosen(targets, chosen)), chosen.shape[1] / n
+        n = self._of_a_copy
+        orders = torch.stack([torch.randperm(n, generator=generator) for generator in self._generators])
+        for chosen in orders.to(self._samples[0][0].device).split(self._size, dim=1):
+            inputs, targets = (_chosen(*samples, chosen) for samples in self._samples)
+            yield *self._arrange(inputs, targets), chosen.shape[1] / n
 
 
-def _chosen(values: Tensor, index: Tensor) -> Tensor:
-    """values[s, index[s]] for every copy s, (S, size, ...)."""
-    if values.stride(0) == 0:  # the same for every copy
-        return values[0].index_select(0, index.flatten()).unflatten(0, index.shape)
-    return values[torch.arange(len(values), device=values.device)[:, None], index]
+def _in_a_row(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples of all copies one after the other, (S · n, ...), and where those of each copy begin, (S, 1).
+
+    Data (S, n, ...) that the copies share stay (n, ...), and all begin at 0.
+    """
+    copies, n = torch.arange(len(values), device=values.device)[:, None], values.shape[1]
+    return (values[0], 0 * copies) if values.stride(0) == 0 else (values.flatten(0, 1), n * copies)
+
+
+def _chosen(samples: Tensor, first: Tensor, index: Tensor) -> Tensor:
+    """Samples index[s] of every copy s, (S, size, ...)."""
+    return samples.index_select(0, (first + index).flatten()).view(*index.shape, *samples.shape[1:])

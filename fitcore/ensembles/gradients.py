@@ -93,9 +93,11 @@ class _ByHand:
         self._derivative = _DERIVATIVES.get(loss) or _derivative_by_autograd(loss)
 
     def arrange(self, inputs: Tensor, targets: Tensor) -> Data:
-        inputs = inputs.flatten(2).mT
-        shared = inputs.stride(0) == 0
-        columns = inputs[:1].contiguous().expand(inputs.shape) if shared else inputs.contiguous()
+        columns = inputs.flatten(2).mT
+        if columns.stride(0) == 0:
+            columns = columns[:1].contiguous().expand(columns.shape)
+        elif columns.shape[1] < columns.shape[2]:  # else a product takes long samples as they lie as fast
+            columns = columns.contiguous()
         return columns, targets.mT.contiguous().mT if targets.ndim == 3 else targets
 
     @torch.no_grad()

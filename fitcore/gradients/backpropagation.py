@@ -163,7 +163,7 @@ class Dropout:
 
     def forward(self, x: Tensor) -> Tensor:
         self._scaled_mask = self._scaled_masks.shaped(x.shape, x)
-        self._scaled_mask.bernoulli_(1 - self.p, generator=self.generator)
+        self._scaled_mask.uniform_(generator=self.generator).ge_(self.p)  # twice as fast as bernoulli_
         if self.p < 1:  # else all is dropped, and 0 stays 0
             self._scaled_mask.div_(1 - self.p)
         return torch.mul(x, self._scaled_mask, out=self._outputs.shaped(x.shape, x))

@@ -89,15 +89,21 @@ def photographs(root: Path | None) -> tuple[Tensor, Tensor, str]:
     return images, torch.tensor([label for *_, label in few]), "five classes of Flowers102"
 
 
+@cache
+def prepared(root: Path | None, side: int) -> tuple[Tensor, Tensor]:
+    """The same images, side² pixels of each, as the network takes them, and their labels."""
+    images, labels, _ = photographs(root)
+    prepare = transforms.Compose([transforms.Resize([side] * 2), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    return prepare(images), labels
+
+
 def drawn(root: Path | None, setting: Setting) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """As many images of each class at random for training, and up to ``others`` more of each."""
-    images, labels, _ = photographs(root)
+    images, labels = prepared(root, setting.side)
     order, each = torch.randperm(len(labels)), setting.samples // CLASSES
     of_class = [order[labels[order] == label] for label in range(CLASSES)]
     rows = torch.cat([of[:each] for of in of_class]), torch.cat([of[each : each + setting.others] for of in of_class])
-    size = [setting.side] * 2
-    prepare = transforms.Compose([transforms.Resize(size), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    training, test = ((prepare(images[row]), labels[row]) for row in rows)
+    training, test = ((images[row], labels[row]) for row in rows)
     return training, test
 
 
@@ -147,7 +153,7 @@ class Greenhouse:
     def __init__(self, shared: Shared, root: Path | None) -> None:
         self._shared, self._root = shared, root
 
-    def scores(self, copies: int = 6, **settings: float | bool) -> dict[str, np.ndarray]:
+    def scores(self, copies: int = 4, **settings: float | bool) -> dict[str, np.ndarray]:
         """Scores (copies,) by name, of a network with such settings a seed."""
         setting = whole = Setting(**settings)
         if setting.epochs == 10 and not setting.deep:
@@ -156,7 +162,7 @@ class Greenhouse:
         runs = [self._shared(trained, int(seed), self._root, whole)[setting.epochs] for seed in seeds]
         return {name: np.array([run[name] for run in runs]) for name in runs[0]}
 
-    def compare(self, changes: dict[str, dict], copies: int = 6, **baseline: float | bool) -> Comparison:
+    def compare(self, changes: dict[str, dict], copies: int = 4, **baseline: float | bool) -> Comparison:
         """What changes of the initial network, or of another baseline, do to the scores."""
         return compare(self.scores, changes, {"copies": copies, **baseline})
 

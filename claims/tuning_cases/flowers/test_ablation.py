@@ -28,7 +28,7 @@ IMPROVED = {"deep": True, "batch_norm": True, "dropout": 0.3, "decay": True}
 def test_batch_norm_speeds_up_the_simple_network(greenhouse, evidence, batch_norm=True):
     changes = {"batch normalisation": {"batch_norm": batch_norm}}
     few = greenhouse.compare(changes)
-    first = greenhouse.compare(changes, copies=8, samples=500, others=4, epochs=1)
+    first = greenhouse.compare(changes, copies=5, samples=500, others=4, epochs=1)
     evidence.table(f"500 images of {greenhouse.source}", first.rows("running loss of epoch 1"))
     gains = [few.difference(f"running loss of epoch {epoch}", *changes).mean for epoch in range(2, 16)]
     evidence.curve("running loss, gained", range(2, 16), {"125 images": gains}, x_label="epoch")
@@ -45,7 +45,7 @@ def test_batch_norm_speeds_up_the_simple_network(greenhouse, evidence, batch_nor
 def test_batch_norm_speeds_up_the_deeper_network(greenhouse, evidence, batch_norm=True):
     changes, deep = {"batch normalisation": {"batch_norm": batch_norm}}, {"deep": True, "dropout": 0.3}
     few = greenhouse.compare(changes, **deep)
-    first = greenhouse.compare(changes, samples=500, others=4, epochs=1, **deep)
+    first = greenhouse.compare(changes, copies=5, samples=500, others=4, epochs=1, **deep)
     evidence.table(f"500 images of {greenhouse.source}", first.rows("running loss of epoch 1"))
     gains = [few.difference(f"running loss of epoch {epoch}", *changes).mean for epoch in range(2, 16)]
     evidence.curve("running loss, gained", range(2, 16), {"125 images": gains}, x_label="epoch")
@@ -56,13 +56,13 @@ def test_batch_norm_speeds_up_the_deeper_network(greenhouse, evidence, batch_nor
 @claim(
     "tuning-cases/light-dropout-curbs-overfitting-flower",
     verdict=REFUTED,
-    finding="The test loss is 1.30 with it and 1.29 without, the test accuracy 46 % and 47 %. It raises the training "
+    finding="The test loss is 1.32 with it and 1.30 without, the test accuracy 45 % and 46 %. It raises the training "
     "loss by 0.11, so that the gap narrows, but from the wrong side. At a constant rate, where the network overfits, "
     "it lowers the test loss a little, by 0.02 ± 0.01, and leaves the accuracy (measured once, 24 seeds).",
     controls=[override("left out both times", dropout=0.0)],
 )
 def test_light_dropout_raises_the_training_loss_alone(greenhouse, evidence, dropout=0.3):
-    comparison = greenhouse.compare({"dropout": {"dropout": dropout}}, **IMPROVED | {"dropout": 0.0})
+    comparison = greenhouse.compare({"dropout": {"dropout": dropout}}, copies=5, **IMPROVED | {"dropout": 0.0})
     effects = {metric: comparison.difference(metric, "dropout") for metric in ("training loss", "test loss")}
     accuracy = comparison.difference("test accuracy", "dropout")
     evidence.compare(f"with dropout, less without; {greenhouse.source}", {k: v.values for k, v in effects.items()})
@@ -127,7 +127,7 @@ def test_the_weight_decay_of_cases_1_and_3_is_idle(shared, evidence, case, decay
 @claim(
     "tuning-cases/single-factor-ablation-exposes-idle-parts",
     finding="In case 2's deeper network dropout moves the test accuracy by a point at most. The decay of the rate "
-    "raises the training loss by 0.5, alone or in the bundle. Without batch normalisation the bundle loses 11 "
+    "raises the training loss by 0.5, alone or in the bundle. Without batch normalisation the bundle loses 10 "
     "to 15 points of 46.",
     controls=[
         override("a rate that stays", decay=False),
@@ -141,7 +141,7 @@ def test_one_part_of_case_2_is_idle_one_holds_up_training_and_one_does_the_work(
     comparison = greenhouse.compare(changes, deep=True, dropout=0.3)
     for metric in ("test accuracy", "training loss"):
         evidence.table(f"{metric} on {greenhouse.source}", comparison.rows(metric))
-    dropout = greenhouse.compare({"dropout": {"dropout": 0.3}}, **IMPROVED | {"dropout": 0.0})
+    dropout = greenhouse.compare({"dropout": {"dropout": 0.3}}, copies=5, **IMPROVED | {"dropout": 0.0})
     assert abs(dropout.difference("test accuracy", "dropout").mean) < 0.04
     assert comparison.difference("training loss", "decay").mean > 0.2
     assert comparison.difference("training loss", "together", to="batch normalisation").mean > 0.2

@@ -1,5 +1,6 @@
 """Case 2 as printed: Flowers102's labels against five outputs, the sizes of its maps, its images, its normalisation."""
 
+import math
 import re
 from itertools import islice
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import Flowers102
 
-from fitcore.testing import REFUTED, claim, error_of, override, replace
+from fitcore.testing import REFUTED, claim, error_of, override, parameter, replace
 from fitcore.testing.strategies import shapes, tensors
 from fitcore.training import fit
 
@@ -127,36 +128,33 @@ def test_the_test_split_is_six_times_the_training_split(all_flowers, evidence, t
     assert round(sizes[2] / sizes[0]) == 6
 
 
-@claim(
-    "tuning-cases/flower-simple-flat-14x14",
-    finding="From 64 pixels to 62, 31, 29 and 14. Sides of 62 to 65 pixels give as many, since pooling rounds down.",
-    controls=[override("padded", padding=1)],
-)
-@example(batch=32, side=64, padding=0)
-@example(batch=2, side=66, padding=0)
-@settings(max_examples=10)
-@given(batch=st.integers(1, 3), side=st.integers(58, 68), padding=st.just(0))
-def test_the_simple_network_makes_14x14_maps_of_64x64_pixels(network, batch, side, padding):
-    model, images = network(deep=False, batch_norm=False, padding=padding), torch.ones(batch, 3, side, side)
-    assert model[0](torch.ones(1, 3, 64, 64)).shape == (1, 32, 14, 14)
-    assert model[2][0].in_features == 32 * 14 * 14
-    assert (error_of(model, images) is None) == (side in range(62, 66))
+INITIAL, IMPROVED = {"deep": False, "batch_norm": False}, {}
+MAPS = {
+    "tuning-cases/flower-simple-flat-14x14": (INITIAL, (32, 14, 14), range(62, 66)),
+    "tuning-cases/flower-deep-flat-6x6": (IMPROVED, (128, 6, 6), range(62, 70)),
+}
 
 
 @claim(
-    "tuning-cases/flower-deep-flat-6x6",
-    finding="From 64 pixels to 62, 31, 29, 14, 12 and 6. Sides of 62 to 69 pixels give as many.",
+    parameter("statement"),
+    finding="From 64 pixels to 62, 31, 29 and 14, and in the improved network on to 12 and 6. Pooling rounds down: "
+    "sides of 62 to 65 pixels give 14x14 maps as well, sides of 62 to 69 pixels 6x6.",
     controls=[override("padded", padding=1)],
 )
+@pytest.mark.parametrize("statement", MAPS)
 @example(batch=2, side=64, padding=0)
+@example(batch=2, side=66, padding=0)
 @example(batch=2, side=70, padding=0)
 @settings(max_examples=10)
 @given(batch=st.integers(2, 3), side=st.integers(58, 72), padding=st.just(0))
-def test_the_deeper_network_makes_6x6_maps_of_64x64_pixels(network, batch, side, padding):
-    model, images = network(padding=padding), torch.ones(batch, 3, side, side)
-    assert model[0](torch.ones(2, 3, 64, 64)).shape == (2, 128, 6, 6)
-    assert model[2][0].in_features == 128 * 6 * 6
-    assert (error_of(model, images) is None) == (side in range(62, 70))
+def test_images_of_64x64_pixels_become_maps_of_the_size_that_the_linear_layer_takes(
+    network, statement, batch, side, padding
+):
+    layers, maps, sides = MAPS[statement]
+    model, images = network(**layers, padding=padding), torch.ones(batch, 3, side, side)
+    assert model[0](torch.ones(2, 3, 64, 64)).shape == (2, *maps)
+    assert model[2][0].in_features == math.prod(maps)
+    assert (error_of(model, images) is None) == (side in sides)
 
 
 @claim(

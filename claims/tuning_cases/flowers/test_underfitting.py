@@ -27,7 +27,7 @@ ACCURACIES = ("training accuracy", "test accuracy")
     controls=[override("1 and 2 channels, which is too small", narrowed=16)],
 )
 def test_the_simple_network_knows_its_images_by_heart_and_few_others(greenhouse, evidence, narrowed=1):
-    scores = greenhouse.scores(copies=4, side=64, narrowed=narrowed, samples=50, others=80, epochs=10)
+    scores = greenhouse.scores(copies=3, side=64, narrowed=narrowed, samples=50, others=60, epochs=10)
     training, test = (scores[name] for name in ACCURACIES)
     evidence.compare(f"accuracy on {greenhouse.source}", {"training": training, "test": test})
     assert training.mean() > 0.75
@@ -55,7 +55,7 @@ def learned(seeds, side, hidden):
     "tuning-cases/underfit-both-metrics-low-loss-stalls",
     finding="A linear layer on 2x2 pixels knows 39 % of its training images and 36 % of others. Its loss, at first "
     "1.62, is 1.56 after five epochs and 1.51 after ten. With 8x8 pixels and a hidden layer this is no longer so.",
-    controls=[override("finer pixels and a hidden layer", side=8, hidden=(128,))],
+    controls=[override("finer pixels and a hidden layer", side=8, hidden=(32,))],
     trials=60,
 )
 def test_a_network_too_small_is_poor_on_both_and_its_loss_falls_slowly(shared, trials, evidence, side=2, hidden=()):
@@ -89,7 +89,7 @@ def test_the_improved_network_has_the_higher_test_accuracy(greenhouse, evidence,
     controls=[override("without batch normalisation", improved=IMPROVED | {"batch_norm": False})],
 )
 def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse, evidence, improved=IMPROVED):
-    comparison = greenhouse.compare({"improved": improved})
+    comparison = greenhouse.compare({"improved": improved}, copies=5)
     curves = {
         variant: [scores[f"running loss of epoch {epoch}"].mean() for epoch in range(1, 16)]
         for variant, scores in comparison.scores.items()
@@ -108,7 +108,7 @@ def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse
 )
 def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence, deep=True):
     changes = {"deeper and wider": {"deep": deep, "narrowed": 1}}
-    comparison = greenhouse.compare(changes, copies=9, samples=50, narrowed=1)
+    comparison = greenhouse.compare(changes, copies=9, samples=50, others=80, narrowed=1)
     evidence.table(f"training loss on {greenhouse.source}", comparison.rows("training loss"))
     assert comparison.difference("training loss", "deeper and wider").mean < 0
 
@@ -122,7 +122,7 @@ def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence,
 )
 def test_a_deeper_and_wider_network_gains_little_accuracy(greenhouse, evidence, narrowed=1):
     changes = {"deeper and wider": {"deep": True, "narrowed": 1}}
-    comparison = greenhouse.compare(changes, copies=6, samples=50, narrowed=narrowed)
+    comparison = greenhouse.compare(changes, copies=9, samples=50, others=80, narrowed=narrowed)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
     assert abs(comparison.difference("test accuracy", "deeper and wider").mean) < 0.08
 

@@ -1,7 +1,7 @@
 """Case 3: the house prices, and regressors that learned them under many seeds, trained once a session."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import pytest
@@ -202,7 +202,10 @@ def initial(shared: Shared) -> Callable[..., Learned]:
 
     def train(copies: int = COPIES, **settings) -> Learned:
         of_data = {name: settings.pop(name) for name in settings.keys() & Prices.__annotations__.keys()}
-        return shared(learned, tuple(shared.seeds(copies).tolist()), Setting(**settings), Prices(**of_data))
+        setting, of_prices = Setting(**settings), Prices(**of_data)
+        if replace(setting, epochs=Setting.epochs) == Setting() and of_prices == Prices():
+            setting = Setting()  # which many claims need: a shorter run is its beginning, to the bit
+        return shared(learned, tuple(shared.seeds(copies).tolist()), setting, of_prices)
 
     return train
 
