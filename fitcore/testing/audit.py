@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from fitcore.testing.errors import ClaimError
 from fitcore.testing.report.reading import read_report
 from fitcore.testing.report.schema import Report
+from fitcore.testing.statistics import FLAKE
 
 CONFIDENCE = 0.95
 
@@ -29,14 +30,14 @@ class Audit:
         runs: number of base seeds.
         failures: by statement, the base seeds under which it wasn't confirmed, or a control of it wasn't detected.
         claims: number of statements that ran.
-        margin: the largest probability to fail on fresh seeds that a claim estimated of itself.
+        risks: by statement, the largest probability to fail on fresh seeds that its claims estimated of themselves.
 
     """
 
     runs: int
     failures: dict[str, list[int]]
     claims: int
-    margin: float
+    risks: dict[str, float]
 
     @property
     def bound(self) -> float:
@@ -46,16 +47,18 @@ class Audit:
 
 def audit(reports: Sequence[Report]) -> Audit:
     """Compare reports of the same claims under several base seeds."""
-    margin, ran, failures = 0.0, set[str](), dict[str, list[int]]()
+    ran, failures, risks = set[str](), dict[str, list[int]](), dict[str, float]()
     for report in reports:
         for claim in report["claims"]:
             if claim["outcome"] in ("confirmed", "violated", "error"):
                 ran.add(claim["id"])
             if claim["outcome"] in ("violated", "error"):
                 failures.setdefault(claim["id"], []).append(report["environment"]["base_seed"])
-            risks = (record.get("fresh_seed_failure") for test in claim["tests"] for record in test["evidence"])
-            margin = max([margin, *(risk for risk in risks if isinstance(risk, float))])
-    return Audit(len(reports), failures, len(ran), margin)
+            estimates = (record.get("fresh_seed_failure") for test in claim["tests"] for record in test["evidence"])
+            for risk in estimates:
+                if isinstance(risk, float):
+                    risks[claim["id"]] = max(risk, risks.get(claim["id"], 0.0))
+    return Audit(len(reports), failures, len(ran), risks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{steady} of {found.claims} statements came out the same under all {found.runs} base seeds: "
         f"each fails with probability below {found.bound:.2g} ({CONFIDENCE:.0%} confidence)"
     )
-    print(f"the thinnest margin that a claim estimated of itself: {found.margin:.1e}")
+    if found.risks:
+        riskiest, risk = max(found.risks.items(), key=lambda of_claim: of_claim[1])
+        thin = sum(risk > FLAKE for risk in found.risks.values())
+        print(
+            f"{len(found.risks)} estimated how likely they are to fail on fresh seeds, {thin} of them "
+            f"at more than {FLAKE:g} in some run; the largest is {risk:.1e}, of {riskiest}"
+        )
     return int(bool(found.failures))
 
 

@@ -1,6 +1,7 @@
 """The audit of base seeds."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -21,10 +22,16 @@ def test_a_claim_that_fails_under_some_seeds_is_listed_with_them():
     assert (found.runs, found.claims, found.failures) == (3, 2, {"notes/b": [1, 3]})
 
 
-def test_the_thinnest_margin_is_that_of_all_decisions():
-    risks = [1e-9, 3e-5, None]
-    tests = [case(evidence=[decision(fresh_seed_failure=risk) for risk in risks])]
-    assert audit([report(claim(tests=tests)), report(claim())]).margin == 3e-5
+def deciding(*risks):
+    return [case(evidence=[decision(fresh_seed_failure=risk) for risk in risks])]
+
+
+def test_a_claim_is_as_likely_to_fail_as_the_worst_of_its_decisions_in_any_run():
+    runs = [
+        report(claim("a", tests=deciding(1e-9, 3e-5, None)), claim("b", tests=deciding(0.0)), claim("c")),
+        report(claim("a", tests=deciding(2e-6)), claim("b", tests=deciding(1e-8)), claim("c")),
+    ]
+    assert audit(runs).risks == {"notes/a": 3e-5, "notes/b": 1e-8}
 
 
 @pytest.mark.parametrize(("runs", "bound"), [(1, 0.95), (50, 0.0581)])
@@ -46,12 +53,14 @@ def test_lucky(request, wanted=0):
     assert request.config.option.base_seed % 2 == wanted
 
 @claim("doc/sure", controls=[override("never", sure=False)])
-def test_sure(sure=True):
-    assert sure
+def test_sure(trials, sure=True):
+    trials.less(trials.map(lambda seed: 0.0), float(sure))
 """)
     done = run(project, "--seeds", "3", "--jobs", "2", "test_claims.py")
     assert done.returncode == 1, done.stderr
     assert "doc/lucky: failed under 2 of 3 base seeds: 1, 3\n1 of 2 statements came out the same" in done.stdout
+    estimates = "1 estimated how likely they are to fail on fresh seeds, 0 of them at more than 1e-06 in some run"
+    assert re.search(rf"{estimates}; the largest is \S+e-\d+, of doc/sure\n", done.stdout)
 
 
 def test_a_run_that_leaves_no_report_is_told(project: Project):
