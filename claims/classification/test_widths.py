@@ -87,13 +87,19 @@ def learn(shared, data_root):
     return train
 
 
-WIDE_LESSON = {"copies": 3, "epochs": 6}  # a dear one: it has learned its digits by heart after fewer epochs
+WIDE_LESSON = {"copies": 5, "epochs": 6}  # a dear one: it has learned its digits by heart after fewer epochs
 
 
 @pytest.fixture
 def wide(learn):
     """The document's widest network."""
     return learn(WIDE, **WIDE_LESSON)
+
+
+def lead(first, second):
+    """By how much the test accuracy of one is higher, on average over the copies that learned the same digits."""
+    copies = min(len(first.test), len(second.test))
+    return (first.test[:copies] - second.test[:copies]).mean()
 
 
 @claim(
@@ -136,7 +142,7 @@ def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, 
     evidence.compare("test accuracy", {name: arm.test for name, arm in arms.items()})
     evidence.compare("training - test accuracy", dict(zip(arms, gaps, strict=True)))
     assert widest.training.mean() > 0.95
-    assert widest.test.mean() > middle.test.mean() - 0.05
+    assert lead(middle, widest) < 0.05
 
 
 @claim(
@@ -150,9 +156,9 @@ def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, 
 def test_the_middle_width_tests_as_well_as_the_widest_at_a_fraction_of_its_size(learn, wide, evidence, middle=MIDDLE):
     arms = {"16-16": learn(NARROW), "middle": wide if middle is WIDE else learn(middle), "2048-2048": wide}
     evidence.compare("test accuracy", {name: arm.test for name, arm in arms.items()})
-    narrow, balanced, widest = (arm.test.mean() for arm in arms.values())
-    assert balanced > narrow + 0.15
-    assert abs(balanced - widest) < 0.05
+    narrow, balanced, widest = arms.values()
+    assert lead(balanced, narrow) > 0.15
+    assert abs(lead(balanced, widest)) < 0.05
     assert parameters(WIDE) > 15 * parameters(middle)
 
 
@@ -170,7 +176,7 @@ def test_256_and_512_units_recognise_about_as_many_digits_as_2048(learn, wide, e
     middle = learn(hidden)
     evidence.compare("test accuracy", {"256-512": middle.test, "2048-2048": wide.test})
     assert middle.training.mean() > 0.95
-    assert middle.test.mean() > wide.test.mean() - 0.05
+    assert lead(wide, middle) < 0.05
 
 
 def moon_accuracies(seeds, first):
@@ -200,7 +206,7 @@ def test_a_narrow_first_layer_saves_behind_many_inputs_and_fails_behind_few(
     one, sixteen = (shared(moon_accuracies, seeds, first) for first in (few, 16))
     evidence.compare("test accuracy on digits", {"256-512": middle.test, "2048-2048": wide.test})
     evidence.compare("test accuracy on moons", {"1-16": one, "16-16": sixteen})
-    assert middle.test.mean() > wide.test.mean() - 0.05
+    assert lead(wide, middle) < 0.05
     assert parameters(WIDE) > 15 * parameters(MIDDLE)
     trials.less(one, sixteen, by=0.03, name="moons: better with a first layer wider than the input")
 
@@ -213,5 +219,5 @@ def test_a_narrow_first_layer_saves_behind_many_inputs_and_fails_behind_few(
 def test_layers_that_widen_test_about_as_well_as_layers_that_narrow(learn, evidence, widening=MIDDLE):
     growing, shrinking = learn(widening), learn((512, 256))
     evidence.compare("test accuracy", {"256-512": growing.test, "512-256": shrinking.test})
-    assert abs(growing.test.mean() - shrinking.test.mean()) < 0.02
+    assert abs(lead(growing, shrinking)) < 0.02
     assert parameters((512, 256)) > 1.5 * parameters(MIDDLE)

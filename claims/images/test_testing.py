@@ -32,7 +32,7 @@ def correct(model, loader):
     finding="In each of four orders as many digits are recognised. With batch normalisation left in training mode the "
     "count depends on which digits share a batch.",
     controls=[override("batch normalisation, in training mode", network=normalised_cnn, batch_size=8)],
-    trials=6,
+    trials=4,
 )
 def test_the_order_of_the_test_digits_does_not_change_the_accuracy(
     trials, data_root, evidence, network=document_cnn, batch_size=64

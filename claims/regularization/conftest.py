@@ -136,7 +136,7 @@ def learned(shared, trials) -> Callable[..., Curves]:
 
 # Section 18.2.1: the listing, from many starts at once
 
-STARTS = 16
+STARTS = 20
 
 
 @dataclass(frozen=True)

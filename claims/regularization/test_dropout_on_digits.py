@@ -1,7 +1,7 @@
 """Section 5.2.1: whether dropout keeps the fully connected network from overfitting, with BatchNorm and without.
 
 The document fixes the network and p = 0.2, but neither data nor training. Here it has half its hidden neurons, and
-learns from 240 real digits of 10 x 10 pixels, all at once, by Adam at 0.01.
+learns from 120 real digits of 10 x 10 pixels, all at once, by Adam at 0.01.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from fitcore.models import MLP
 from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, claim, override
 
-TRIALS = 46
+TRIALS = 60
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def trained(seeds, root, setting):
     """Train one network a seed; trial k has the same digits and, but for the noise, labels in every setting."""
     digits, held_out = mnist(root), mnist(root, train=False)[:1000]
     with seeded(seeds[0]):
-        rows = torch.stack([torch.randperm(len(digits))[:240] for _ in seeds])
+        rows = torch.stack([torch.randperm(len(digits))[:120] for _ in seeds])
         random, replaced = torch.randint(10, rows.shape), torch.rand(rows.shape) < setting.label_noise
     x, labels = pixels(digits[rows.flatten()]).view(*rows.shape, -1), digits.labels[rows]
     y = torch.where(replaced, random, labels)
@@ -78,8 +78,8 @@ def fitted(shared, trials, data_root):
     "pytorch-notes/dropout-prevents-overfitting-5-2-1",
     verdict=CONDITIONAL,
     finding="As printed, after BatchNorm and with p = 0.2, it hardly does: the gap between training and test loss is "
-    "0.58 with it and 0.60 without (medians), and the accuracy 82 % both times. Without BatchNorm the gap is 1.06, and "
-    "the same dropout narrows it to 0.65. So much only in a network that overfits strongly, as here: at "
+    "0.80 with it and 0.84 without (medians), and the accuracy 75 % both times. Without BatchNorm the gap is 1.7, and "
+    "the same dropout narrows it to 1.0. So much only in a network that overfits strongly, as here: at "
     "full width and a rate of 0.001 it was a tenth of the gap or less, with BatchNorm and without.",
     controls=[override("without BatchNorm", batch_norm=False), override("no dropout", p=0.0)],
     trials=TRIALS,
@@ -90,16 +90,16 @@ def test_dropout_narrows_the_gap_where_batchnorm_has_not(fitted, trials, evidenc
     arms = {"BatchNorm": undropped, "BatchNorm, p = 0.2": printed, "neither": plain_undropped, "p = 0.2": plain}
     evidence.compare("test loss - training loss", {name: arm.gap for name, arm in arms.items()})
     evidence.compare("test accuracy", {name: arm.accuracy for name, arm in arms.items()})
-    trials.less(0.85 * undropped.gap, printed.gap, name="with BatchNorm: narrower by less than 15 %")
-    trials.less(plain.gap, 0.85 * plain_undropped.gap, name="without: narrower by more than 15 %")
+    trials.less(0.8 * undropped.gap, printed.gap, name="with BatchNorm: narrower by less than a fifth")
+    trials.less(plain.gap, 0.8 * plain_undropped.gap, name="without: narrower by more than a fifth")
 
 
 @claim(
     "pytorch-notes/dropout-helps-without-batchnorm",
     verdict=CONDITIONAL,
-    finding="Once the network has learned its digits by heart, dropout lowers the test loss from 1.08 to 0.72 "
-    "(p = 0.2) and 0.67 (p = 0.5), and narrows the gap as much. Accuracy stays at 80 to 81 %: what it cures is "
-    "overconfidence. Stopped after 6 epochs the network underfits, and p = 0.5 raises its test loss from 1.29 to 1.60 "
+    finding="Once the network has learned its digits by heart, dropout lowers the test loss from 1.7 to 1.1 "
+    "(p = 0.2) and 0.9 (p = 0.5), and narrows the gap as much. Accuracy stays at 74 to 75 %: what it cures is "
+    "overconfidence. Stopped after 6 epochs the network underfits, and p = 0.5 raises its test loss from 1.45 to 1.84 "
     "(medians).",
     controls=[override("no dropout", rates=(0.0, 0.0))],
     trials=TRIALS,
@@ -120,13 +120,13 @@ def test_without_batchnorm_dropout_lowers_the_test_loss_of_a_network_that_overfi
 
 @claim(
     "pytorch-notes/dropout-helps-under-label-noise",
-    finding="By 8 points, from 63 % to 71 %, where three labels in ten are random (medians): the network fits the "
+    finding="By 8 points, from 47 % to 56 %, where four labels in ten are random (medians): the network fits the "
     "wrong ones less.",
     controls=[override("no dropout", p=0.0)],
     trials=TRIALS,
 )
 def test_dropout_raises_the_accuracy_of_a_network_taught_wrong_labels(fitted, trials, evidence, p=0.5):
-    dropped, undropped = (fitted(Setting(rate, label_noise=0.3)) for rate in (p, 0.0))
+    dropped, undropped = (fitted(Setting(rate, label_noise=0.4)) for rate in (p, 0.0))
     evidence.compare("test accuracy", {"p = 0": undropped.accuracy, "p = 0.5": dropped.accuracy})
     evidence.compare("loss on the labels taught", {"p = 0": undropped.training, "p = 0.5": dropped.training})
     trials.less(undropped.accuracy, dropped.accuracy, name="higher accuracy")

@@ -127,13 +127,12 @@ def copies(shared, data_root) -> Callable[..., list[Copy]]:
 
 @pytest.fixture
 def recipes(copies) -> Callable[..., Comparison]:
-    """``recipes("few")``: the base network, and dropout and weight decay together, on digits to be overfitted.
+    """``recipes("few", "together")``: the base network and further arms by name, on digits to be overfitted.
 
-    ``recipes("many")``: on more for five epochs. Further arms by name; ``most`` copies of each.
+    ``recipes("many")``: on more for five epochs. ``most`` copies of each.
     """
 
     def of(digits: str, *further: str, most: int | None = None) -> Comparison:
-        trained = {arm: copies(digits, arm, most) for arm in ("baseline", *further, "together")}
-        return Comparison({arm: scores_of(of_arm) for arm, of_arm in trained.items()})
+        return Comparison({arm: scores_of(copies(digits, arm, most)) for arm in ("baseline", *further)})
 
     return of

@@ -63,6 +63,7 @@ class Setting:
     dropout: float = 0.0
     decay: bool = False
     epochs: int = 15
+    batch_size: int = 32
     samples: int = 125
     others: int = 200
     side: int = 22
@@ -114,7 +115,7 @@ def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, fl
 
 
 def trained(seed: int, root: Path | None, setting: Setting) -> dict[int, dict[str, float]]:
-    """Train by Adam at 0.001 in batches of 32, and score in evaluation, by epoch. A seed fixes images and order."""
+    """Train by Adam at 0.001, and score in evaluation, by epoch. A seed fixes images and order."""
     losses: list[float] = []
     scores: dict[int, dict[str, float]] = {}
     with seeded(seed):
@@ -133,7 +134,7 @@ def trained(seed: int, root: Path | None, setting: Setting) -> dict[int, dict[st
             history = fit(
                 model,
                 training,
-                batch_size=32,
+                batch_size=setting.batch_size,
                 epochs=stop - len(losses),
                 optimizer=adam,
                 loss=nn.functional.nll_loss,

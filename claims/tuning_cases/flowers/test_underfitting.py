@@ -15,6 +15,7 @@ from fitcore.testing import REFUTED, claim, override
 
 IMPROVED = {"deep": True, "batch_norm": True, "dropout": 0.3, "decay": True}
 TOO_SMALL = IMPROVED | {"batch_norm": False, "narrowed": 16}
+FEW = {"samples": 25, "batch_size": 13, "others": 80, "copies": 9}
 ACCURACIES = ("training accuracy", "test accuracy")
 
 
@@ -101,14 +102,14 @@ def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse
 
 @claim(
     "tuning-cases/deeper-wider-raises-fit-capacity",
-    finding="After 15 epochs on 50 images, at printed widths, the training loss is 0.51 against 0.71. At 64x64 pixels, "
+    finding="After 15 epochs on 25 images, at printed widths, the training loss is 0.23 against 0.45. At 64x64 pixels, "
     "measured once, both know all of 250 images, with 0.03 against 0.07; up to epoch 10 the deeper network is behind "
     "there.",
     controls=[override("as deep and as wide", deep=False)],
 )
 def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence, deep=True):
     changes = {"deeper and wider": {"deep": deep, "narrowed": 1}}
-    comparison = greenhouse.compare(changes, copies=9, samples=50, others=80, narrowed=1)
+    comparison = greenhouse.compare(changes, narrowed=1, **FEW)
     evidence.table(f"training loss on {greenhouse.source}", comparison.rows("training loss"))
     assert comparison.difference("training loss", "deeper and wider").mean < 0
 
@@ -116,26 +117,26 @@ def test_a_deeper_and_wider_network_fits_its_images_better(greenhouse, evidence,
 @claim(
     "tuning-cases/deeper-net-generalises-better",
     verdict=REFUTED,
-    finding="It gains one or two points (37 % to 38 % at printed widths and 50 images; 40 % to 43 % at half of them "
-    "and 125), nothing like 27.53. It would help a network that is too small: one of 1 and 2 channels knows 20 %.",
+    finding="It gains three points at most (31 % to 32 % at printed widths and 25 images; 40 % to 43 % at half of them "
+    "and 125), nothing like 27.53. It would help a network that is too small: one of 1 and 2 channels knows 19 %.",
     controls=[override("an initial network of 1 and 2 channels", narrowed=16)],
 )
 def test_a_deeper_and_wider_network_gains_little_accuracy(greenhouse, evidence, narrowed=1):
     changes = {"deeper and wider": {"deep": True, "narrowed": 1}}
-    comparison = greenhouse.compare(changes, copies=9, samples=50, others=80, narrowed=narrowed)
+    comparison = greenhouse.compare(changes, narrowed=narrowed, **FEW)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
-    assert abs(comparison.difference("test accuracy", "deeper and wider").mean) < 0.08
+    assert abs(comparison.difference("test accuracy", "deeper and wider").mean) < 0.075
 
 
 @claim(
     "tuning-cases/extra-five-epochs-confound",
-    finding="Five more epochs alone give 1 to 3 points, a third of what 15 epochs of the improved network "
-    "gain over 10 of the initial one, with four batches an epoch (at 32 it was 0.8 ± 0.7 points); and they lower its "
-    "training loss by 0.2.",
+    finding="Five more epochs alone give 3 to 5 points, 35 % instead of 31 %, and lower the loss by 0.13, at a "
+    "quarter of the printed widths and four batches an epoch. At half of them it is 1 to 3 points (20 seeds), a third "
+    "of what 15 epochs of the improved network gain over 10 of the initial one; at 32 batches 0.8 ± 0.7.",
     controls=[override("ten epochs both times", epochs=10)],
 )
 def test_five_more_epochs_alone_raise_the_test_accuracy(greenhouse, evidence, epochs=15):
-    comparison = greenhouse.compare({"five more epochs": {"epochs": epochs}}, copies=20, epochs=10)
+    comparison = greenhouse.compare({"five more epochs": {"epochs": epochs}}, copies=21, epochs=10, narrowed=4)
     evidence.table(f"test accuracy on {greenhouse.source}", comparison.rows("test accuracy"))
     assert comparison.difference("test accuracy", "five more epochs").mean > 0
-    assert comparison.difference("training loss", "five more epochs").mean < -0.1
+    assert comparison.difference("training loss", "five more epochs").mean < -0.05
