@@ -24,9 +24,10 @@ def refuse_coupled_optimizer(
             f"optimizer must move one vector of all parameters in step() without a closure, but: {error}"
         ) from error
     if not torch.allclose(together, apart, rtol=1e-9, atol=0.0):
+        name = type(make_optimizer([start])).__name__
         raise ValueError(
-            f"optimizer must work elementwise, for it moves all copies at once; {_name(make_optimizer)} moves a "
-            "number differently when it moves others beside it"
+            f"optimizer must work elementwise, for it moves all copies at once; {name} moves a number differently when "
+            "it moves others beside it"
         )
 
 
@@ -40,13 +41,9 @@ def refuse_unscalable_optimizer(optimizer: Optimizer) -> None:
 
 
 def _moved(make_optimizer: Callable[[list[Tensor]], Optimizer], start: Tensor) -> Tensor:
-    vector = start.clone().requires_grad_()
+    vector = start.clone()
     optimizer = make_optimizer([vector])
     for step in range(3):
         vector.grad = (start * (step + 1)).sin() * start
         optimizer.step()
-    return vector.detach()
-
-
-def _name(make_optimizer: Callable[[list[Tensor]], Optimizer]) -> str:
-    return type(make_optimizer([torch.zeros(1, requires_grad=True)])).__name__
+    return vector

@@ -112,7 +112,7 @@ class Ensemble:
     def module(self, index: int) -> nn.Module:
         """One copy as an ordinary module, with parameters and buffers of its own."""
         module = deepcopy(self.module_like)
-        state = {name: stack[index].detach().clone() for name, stack in (self.stacks() | self.buffers).items()}
+        state = {name: stack[index] for name, stack in (self.stacks() | self.buffers).items()}
         with torch.no_grad():
             for name, tensor in _state(module).items():
                 tensor.copy_(state[name])

@@ -237,7 +237,6 @@ class _Run:
                 best.take(self.ensemble, self.stopping.improved)
                 best_epochs[self.stopping.improved] = epoch + 1
                 epochs[stopped & ~stopped_before] = epoch + 1
-                self.rates.stop(stopped)
                 if stopped.all():
                     break
         never_trained = torch.arange(planned, device=flat.device)[:, None] >= epochs

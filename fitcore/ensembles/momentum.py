@@ -43,8 +43,8 @@ class ResidualPolynomials:
         curvatures: Tensor,
         lr: LearningRate,
         steps: Sequence[int] | Tensor,
-        momentum: float | Tensor = 0.0,
-        nesterov: bool = False,
+        momentum: float | Tensor,
+        nesterov: bool,
     ) -> None:
         times = torch.as_tensor(steps, device=curvatures.device)
         if len(times) == 0 or times.min() < 0:

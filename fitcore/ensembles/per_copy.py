@@ -24,7 +24,7 @@ def clip_gradient_norms(ensemble: Ensemble, max_norm: float) -> None:
 
 
 class Rates:
-    """Moves every copy at its own multiple of the optimizer's learning rate; one that is stopped stays where it is.
+    """Moves every copy at its own multiple of the optimizer's learning rate.
 
     An optimizer's step is proportional to its rate, so the step of a copy is scaled after it was taken.
     """
@@ -33,29 +33,21 @@ class Rates:
         """Begin with the optimizer's own rate for every copy."""
         self._ensemble = ensemble
         self._multiples: Tensor | None = None
-        self._stopped: Tensor | None = None
 
     def set(self, multiples: Tensor) -> None:
         """Use these multiples, (S,), from now on."""
         self._multiples = None if (multiples == 1).all() else self._ensemble.per_parameter(multiples)
 
-    def stop(self, copies: Tensor) -> None:
-        """Move these copies no more, a mask (S,)."""
-        self._stopped = self._ensemble.per_parameter(copies) if copies.any() else None
-
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let ``optimizer`` make its step, and scale it."""
-        flat = self._ensemble.flat
-        if self._multiples is None and self._stopped is None:
+        if self._multiples is None:
             optimizer.step()
             return
+        flat = self._ensemble.flat
         before = flat.clone()
         optimizer.step()
-        if self._multiples is not None:
-            flat.copy_(torch.lerp(before, flat, self._multiples))
-        if self._stopped is not None:
-            flat.copy_(torch.where(self._stopped, before, flat))
+        flat.copy_(torch.lerp(before, flat, self._multiples))
 
 
 class Plateaus:

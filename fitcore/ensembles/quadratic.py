@@ -117,7 +117,7 @@ class QuadraticDynamics:
 
     def loss(self, parameters: Tensor) -> Tensor:
         """L(w) of any paths w of shape (..., T, p), such as those of other dynamics; shape (..., T)."""
-        coordinates = (parameters.double() - self.minimiser[..., None, :]) @ self.eigenvectors
+        coordinates = (parameters - self.minimiser[..., None, :]) @ self.eigenvectors
         return self.minimum[..., None] + 0.5 * (self.eigenvalues[..., None, :] * coordinates.square()).sum(-1)
 
     def parameters(
@@ -167,4 +167,4 @@ class QuadraticDynamics:
 
     def _distance(self, start: Tensor) -> Tensor:
         """c = Vᵀ (w_0 - w*), shape (..., p)."""
-        return ((start.double() - self.minimiser)[..., None, :] @ self.eigenvectors).squeeze(-2)
+        return ((start - self.minimiser)[..., None, :] @ self.eigenvectors).squeeze(-2)

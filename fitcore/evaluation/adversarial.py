@@ -30,6 +30,6 @@ def fast_gradient_sign(
     """
     if epsilon < 0:
         raise ValueError(f"epsilon must not be negative, got {epsilon}")
-    inputs = inputs.detach().clone().requires_grad_()
+    inputs = inputs.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(inputs).sum(), inputs)
     return (inputs + epsilon * gradient.sign()).clamp(low, high).detach()

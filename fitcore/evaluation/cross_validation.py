@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from sklearn.model_selection import BaseCrossValidator
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 
 def folds(samples: int, splitter: BaseCrossValidator) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices ``(training, validation)`` of each fold that a splitter of scikit-learn makes of ``samples`` rows."""
-    for training, validation in splitter.split(np.empty((samples, 1))):
+    for training, validation in splitter.split(range(samples)):
         yield torch.from_numpy(training), torch.from_numpy(validation)
 
 

@@ -52,12 +52,13 @@ def diagnose(training: ArrayLike, validation: ArrayLike, baseline: float | None 
     Raises:
         ValueError: fewer than three epochs, or curves of different lengths.
     """
-    curves = np.asarray(training, dtype=np.float64), np.asarray(validation, dtype=np.float64)
-    if curves[0].ndim != 1 or curves[0].shape != curves[1].shape or len(curves[0]) < 3:
-        shapes = " and ".join(str(curve.shape) for curve in curves)
-        raise ValueError(f"training and validation must be two curves of the same three or more epochs, got {shapes}")
-    of_training, of_validation = curves
-    if not np.isfinite(curves).all() or roughness(of_training) > MOST_DETOUR:
+    of_training, of_validation = (np.asarray(curve, dtype=np.float64) for curve in (training, validation))
+    if of_training.ndim != 1 or of_training.shape != of_validation.shape or len(of_training) < 3:
+        raise ValueError(
+            "training and validation must be two curves of the same three or more epochs, "
+            f"got {of_training.shape} and {of_validation.shape}"
+        )
+    if not np.isfinite([of_training, of_validation]).all() or roughness(of_training) > MOST_DETOUR:
         return Pattern.OSCILLATING
     if of_training[-1] > MOST_LEFT * (of_training.max() if baseline is None else baseline):
         return Pattern.UNDERFITTING

@@ -26,7 +26,7 @@ def ridge_predictions(features: Tensor, targets: Tensor, others: Tensor, penalty
     x, mean = features.flatten(1), features.flatten(1).mean(0)
     x, level = x - mean, targets.mean(0)
     gram = x @ x.T
-    variance = gram.diagonal().mean().item() or 1.0  # features that don't vary tell nothing: the mean is predicted
+    variance = gram.diagonal().mean() or 1.0  # features that don't vary tell nothing: the mean is predicted
     damped = gram + penalty * variance * torch.eye(len(x), dtype=x.dtype)
     dual = torch.linalg.solve(damped, targets - level)
     return (others.flatten(1) - mean) @ x.T @ dual + level

@@ -125,8 +125,8 @@ def _bootstrapped(
 ) -> Score:
     """Of a confusion matrix, whose cells a resample of the test set draws as a multinomial."""
     shares = table.ravel() / table.sum()
-    resampled = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES).reshape(-1, *table.shape)
-    return Score(float(score(table)), *_percentiles(score(resampled), confidence))
+    resamples = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES)
+    return Score(float(score(table)), *_percentiles(score(resamples.reshape(RESAMPLES, *table.shape)), confidence))
 
 
 def _macro_f1(tables: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ def sharpness(losses: Callable[[Tensor], Tensor], parameters: Tensor, products: 
         rest = rest + torch.randn_like(rest) * torch.finfo(rest.dtype).eps ** 2
         # Again, for the rounding errors of the first time.
         basis = torch.cat([basis, _unit(_without(basis, rest))[:, None]], dim=1)
-    projected = basis[:, :-1].detach() @ images.mT
+    projected = basis[:, :-1] @ images.mT
     if not projected.isfinite().all():
         raise ValueError("parameters must have a finite Hessian; some are where the loss is infinite, or NaN")
     return torch.linalg.eigvalsh((projected + projected.mT) / 2)[:, -1]

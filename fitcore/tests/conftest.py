@@ -1,4 +1,6 @@
-"""The project that tests of the machinery run pytest in."""
+"""The seed of all tests, and the project that those of the machinery run pytest in."""
+
+from collections.abc import Iterator
 
 # A run in this process drops the modules that it imports, which these don't survive: so they are imported before.
 import matplotlib.image  # noqa: F401
@@ -8,7 +10,15 @@ import torch._dynamo  # noqa: F401
 
 import fitcore.testing.report
 import fitcore.testing.shared  # noqa: F401
+from fitcore.seeding import seeded
 from fitcore.tests.project import HEAD, Project, entry
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Draw the same weights and inputs in every run."""
+    with seeded(0):
+        yield
 
 
 @pytest.fixture

@@ -72,6 +72,14 @@ def noisy_graph():
     return nn.Sequential(noisy(), nn.GELU()).double()
 
 
+def normalised_graph():
+    return nn.Sequential(normalised(), nn.GELU()).double()
+
+
+def of_images():
+    return nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3, 1)).double()
+
+
 def data(*features, n=8, seed=0, copies=3):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(copies, n, *(features or (2,)), generator=generator, dtype=torch.float64)
@@ -165,12 +173,11 @@ def assert_equals_the_loop(
     *,
     epochs=EPOCHS,
     validation=None,
-    l1=0.0,
-    l2=0.0,
     loss=None,
     **settings,
 ):
     ensemble = Ensemble(make_model, SEEDS)
+    penalties = {name: settings.pop(name) for name in ("l1", "l2") if name in settings}
     patience, chunk_size = settings.pop("patience", None), settings.pop("chunk_size", None)
     curves = fit(
         ensemble,
@@ -178,13 +185,13 @@ def assert_equals_the_loop(
         optimizer=optimizer,
         epochs=epochs,
         validation=validation,
-        l1=l1,
-        l2=l2,
         loss=cross_entropies if loss else mean_squared_errors,
         early_stopping=EarlyStopping(patience) if patience else None,
         chunk_size=chunk_size,
+        **penalties,
         **settings,
     )
+    assert not curves.losses.requires_grad
     settings |= {"loss": loss} if loss else {}
     for copy, seed in enumerate(SEEDS):
         losses, validation_losses, state = loop(
@@ -194,9 +201,8 @@ def assert_equals_the_loop(
             optimizer,
             epochs,
             validation=validation and (validation[0][copy], validation[1][copy]),
-            l1=_of(l1, copy),
-            l2=_of(l2, copy),
             patience=patience,
+            **{name: _of(weight, copy) for name, weight in penalties.items()},
             **settings,
         )
         exactly(curves.losses[:, copy], losses)

@@ -11,6 +11,7 @@ def test_each_element_moves_by_epsilon_the_way_the_loss_grows():
     moved = fast_gradient_sign(lambda inputs: inputs @ weights, x, 0.1)
     assert moved.tolist()[0] == pytest.approx([0.6, 0.4, 0.5])
     assert not moved.requires_grad
+    assert not x.requires_grad
     assert x.tolist() == [[0.5, 0.5, 0.5]]
 
 
@@ -19,6 +20,11 @@ def test_elements_stay_within_their_range():
     assert fast_gradient_sign(lambda inputs: inputs[0] - inputs[1], x, 0.1).tolist() == [1, 0]
     wide = fast_gradient_sign(lambda inputs: inputs[0] - inputs[1], x, 0.1, low=-1, high=2)
     assert wide.tolist() == pytest.approx([1.05, -0.05])
+
+
+def test_without_a_step_they_are_only_kept_in_their_range():
+    x = torch.tensor([-0.5, 0.5, 1.5])
+    assert fast_gradient_sign(torch.sum, x, 0).tolist() == [0.0, 0.5, 1.0]
 
 
 def test_each_of_several_losses_moves_its_own_inputs():

@@ -36,6 +36,23 @@ def test_they_are_recognised_under_a_little_noise(name, seed):
     assert diagnose(*(curve * factors for curve, factors in zip(curves, noise, strict=True))) is pattern
 
 
+@pytest.mark.parametrize(
+    ("training", "validation", "pattern"),
+    [
+        ([10, 0, 3], [10, 0, 3], Pattern.HEALTHY),  # 13 up and down over a distance of 10
+        ([10, 0, 3.1], [10, 0, 3.1], Pattern.OSCILLATING),
+        ([10, 8, 6], [10, 8, 6], Pattern.HEALTHY),
+        ([10, 8, 6.1], [10, 8, 6.1], Pattern.UNDERFITTING),
+        ([10, 5, 2], [20, 10, 11], Pattern.HEALTHY),
+        ([10, 5, 2], [20, 10, 11.1], Pattern.OVERFITTING),
+        ([10, 2, 2], [20, 10, 20], Pattern.HEALTHY),  # what is lost isn't gained on the training data
+        ([10, np.nan, 2], [10, 5, 2], Pattern.OSCILLATING),
+    ],
+)
+def test_the_bounds_are_those_that_are_stated_and_belong_to_the_healthy(training, validation, pattern):
+    assert diagnose(training, validation) is pattern
+
+
 def test_a_baseline_unmasks_a_model_that_is_too_small_and_starts_far_off():
     training = 0.8 + 3 * falling
     assert diagnose(training, training) is Pattern.HEALTHY
@@ -54,8 +71,9 @@ def test_roughness_of_a_zigzag_is_the_number_of_its_ways():
 
 
 @pytest.mark.parametrize(
-    ("training", "validation"), [([1, 2], [1, 2]), ([1, 2, 3], [1, 2]), ([[1, 2, 3]], [[1, 2, 3]])]
+    ("training", "validation"),
+    [([1, 2], [1, 2]), ([1, 2, 3], [1, 2]), ([1, 2, 3], [1, 2, 3, 4]), ([[1], [2], [3]], [[1], [2], [3]])],
 )
 def test_curves_that_do_not_fit_together_are_refused(training, validation):
-    with pytest.raises(ValueError, match="same three or more epochs"):
+    with pytest.raises(ValueError, match=r"same three or more epochs, got \("):
         diagnose(training, validation)

@@ -120,9 +120,28 @@ def test_a_slice_is_an_ensemble_of_its_own():
         part.flat.zero_()
     part.buffers["1.running_mean"].fill_(9.0)
     part.eval()
+    assert part.flat.is_leaf
+    assert part.flat.requires_grad
     assert torch.equal(ensemble.rows(), rows)
     assert (ensemble.buffers["1.running_mean"] == 0).all()
     assert ensemble.module_like.training
+
+
+def test_an_index_is_told_what_makes_a_module():
+    with pytest.raises(TypeError, match=r"its copy 1 is ensemble\.module\(1\)"):
+        Ensemble(network, SEEDS)[1]
+
+
+class Rescaled(nn.Linear):
+    """A layer that looks at a value, as `torch.vmap` can't."""
+
+    def forward(self, x):
+        return super().forward(x) / x.max().item()
+
+
+def test_one_copy_may_be_a_module_that_vmap_cannot_evaluate():
+    x = inputs(1, 4, 2)
+    assert_close(Ensemble(lambda: Rescaled(2, 1).double(), [7])(x)[0], built(lambda: Rescaled(2, 1).double(), 7)(x[0]))
 
 
 def test_assignment_to_a_slice_overwrites_these_copies_only():
@@ -137,11 +156,13 @@ def test_assignment_to_a_slice_overwrites_these_copies_only():
 
 def test_take_overwrites_the_copies_of_a_mask_only():
     ensemble, other = Ensemble(normalised, SEEDS), Ensemble(normalised, [5, 9, 2])
-    other.buffers["1.num_batches_tracked"].fill_(9)
+    for name in ("1.num_batches_tracked", "1.running_mean"):
+        other.buffers[name].fill_(9)
     expected = torch.stack([ensemble.rows()[0], other.rows()[1], ensemble.rows()[2]])
     ensemble.take(other, torch.tensor([False, True, False]))
     assert torch.equal(ensemble.rows(), expected)
     assert ensemble.buffers["1.num_batches_tracked"].tolist() == [0, 9, 0]
+    assert ensemble.buffers["1.running_mean"].tolist() == [[0] * 3, [9] * 3, [0] * 3]
 
 
 def test_shared_data_take_the_memory_of_one():
@@ -161,6 +182,7 @@ def test_buffers_are_each_copys_own(seeds):
         assert_close(ensemble.module(copy).state_dict(), module.state_dict())
     assert ensemble.buffers["1.num_batches_tracked"].tolist() == [1] * len(seeds)
     assert_close(ensemble.eval()(x)[0], ensemble.module(0).eval()(x[0]))
+    assert ensemble.train().module_like.training
 
 
 def test_frozen_parameters_are_carried_beside_the_others():
@@ -173,6 +195,15 @@ def test_frozen_parameters_are_carried_beside_the_others():
     assert list(ensemble.stacks()) == ["2.weight", "2.bias"]
     assert list(ensemble.buffers) == ["0.weight", "0.bias"]
     assert_close(ensemble(x)[1], built(network, SEEDS[1])(x[1]))
+
+
+def test_all_of_it_moves_to_a_device():
+    ensemble = Ensemble(normalised, SEEDS).to("meta")
+    held = [ensemble.flat, *ensemble.buffers.values(), *ensemble.module_like.state_dict().values()]
+    assert {tensor.device.type for tensor in held} == {"meta"}
+    assert list(ensemble.buffers) == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert ensemble.flat.is_leaf
+    assert ensemble.flat.requires_grad
 
 
 def test_repeated_seeds_start_alike():
@@ -209,7 +240,7 @@ def some_statistics():
 
 @pytest.mark.parametrize(("make_model", "kind"), [(some_width, "parameters"), (some_statistics, "buffers")])
 def test_copies_of_different_shapes_are_refused(make_model, kind):
-    with pytest.raises(ValueError, match=f"make_model must build the same {kind} for every seed"):
+    with pytest.raises(ValueError, match=rf"the same {kind} for every seed, got (\{{.*\}}) and (?!\1$)"):
         Ensemble(make_model, SEEDS)
 
 

@@ -25,6 +25,8 @@ from fitcore.tests.plain_loop import (
     nested,
     network,
     normalised,
+    normalised_graph,
+    of_images,
     repeated_activation,
     tied,
     without_bias,
@@ -46,7 +48,7 @@ def test_equals_the_loop_under_every_elementwise_optimizer(optimizer):
     assert_equals_the_loop(data(), optimizer=optimizer)
 
 
-@pytest.mark.parametrize("batch_size", [None, 3, 4, 20])
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 4, 20])
 @pytest.mark.parametrize("shared", [False, True], ids=["own data", "shared data"])
 def test_equals_the_loop_on_batches(batch_size, shared):
     x, y = data()
@@ -57,7 +59,7 @@ def test_equals_the_loop_on_batches(batch_size, shared):
 @pytest.mark.parametrize("batch_size", [None, 4])
 @pytest.mark.parametrize(
     "make_model",
-    [normalised, frozen_weight, frozen_bias, repeated_activation, tied, without_bias, nested],
+    [normalised, normalised_graph, frozen_weight, frozen_bias, repeated_activation, tied, without_bias, nested],
 )
 def test_equals_the_loop_for_every_kind_of_module(make_model, batch_size):
     assert_equals_the_loop(data(n=8), make_model, batch_size=batch_size, validation=data(n=5, seed=1))
@@ -68,13 +70,26 @@ def test_equals_the_loop_for_every_kind_of_module(make_model, batch_size):
 def test_equals_the_loop_on_cross_entropy(make_model, batch_size):
     x, scores = data(2, 3, n=9)
     labels = (scores[..., 0] * 100).long() % 4
-    assert_equals_the_loop((x, labels), make_model, loss=nn.functional.cross_entropy, batch_size=batch_size)
+    training, validation = (x, labels), (x.flip(1), labels)
+    assert_equals_the_loop(
+        training, make_model, loss=nn.functional.cross_entropy, batch_size=batch_size, validation=validation
+    )
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+def test_equals_the_loop_on_images(chunk_size):
+    assert_equals_the_loop(data(2, 3, 3), of_images, chunk_size=chunk_size, validation=data(2, 3, 3, n=5, seed=1))
+
+
+def test_equals_the_loop_where_a_sample_has_several_rows():
+    x, _ = data(4, 2)
+    assert_equals_the_loop((x, x.prod(-1, keepdim=True)), network, epochs=1)
 
 
 def test_targets_may_be_of_a_wider_dtype_and_any_loss_will_do():
     (x, y), ensembles = data(), [Ensemble(lambda: MLP([2, 5, 1]), SEEDS) for _ in range(2)]
     fit(ensembles[0], (x.float(), y), optimizer=SGD, epochs=5)
-    fit(
+    curves = fit(
         ensembles[1],
         (x.float(), y),
         optimizer=SGD,
@@ -82,6 +97,7 @@ def test_targets_may_be_of_a_wider_dtype_and_any_loss_will_do():
         loss=lambda predictions, targets: 1.0 * mean_squared_errors(predictions, targets),
     )
     assert_close(ensembles[0].flat, ensembles[1].flat)
+    assert not curves.losses.requires_grad
 
 
 SCHEDULERS = {
@@ -174,12 +190,13 @@ def test_what_is_left_has_the_validation_loss_of_the_best_epoch():
         epochs=30,
         validation=validation,
         early_stopping=stopping,
-        validate_every=2,
+        validate_every=3,
     )
     left = mean_squared_errors(ensemble.eval()(validation[0]), validation[1])
     exactly(left, curves.validation_losses.nan_to_num(torch.inf).amin(0))
-    assert (curves.validation_losses[::2].isnan()).all()
-    assert (curves.best_epochs % 2 == 0).all()
+    assert curves.validation_losses[torch.arange(1, 31) % 3 > 0].isnan().all()
+    assert curves.validation_losses[2].isfinite().all()
+    assert (curves.best_epochs % 3 == 0).all()
     assert stopping.best == torch.inf, "the caller's early stopping is a pattern"
 
 
@@ -218,6 +235,21 @@ def test_a_copy_that_diverges_leaves_every_bit_of_the_others(make_model, setting
     assert of_stormy.diverged.tolist() == [False, True, False]
     assert torch.equal(stormy.rows()[::2], calm.rows()[::2])
     assert torch.equal(of_stormy.losses[:, ::2], of_calm.losses[:, ::2])
+
+
+def test_a_copy_diverges_with_its_first_infinite_parameter():
+    def zero():
+        model = nn.Linear(2, 1).double()
+        nn.init.zeros_(model.weight)
+        return model
+
+    x = torch.tensor([1.0, 1.0], dtype=torch.float64).expand(2, 1, 2).clone()
+    x[1, 0, 0] = 1e200
+    ensemble = Ensemble(zero, [0, 0])
+    curves = fit(ensemble, (x, torch.full((2, 1, 1), 1e150, dtype=torch.float64)), optimizer=SGD, epochs=1)
+    assert curves.losses.isfinite().all()
+    assert ensemble.rows().isfinite().sum(1).tolist() == [3, 2]
+    assert curves.diverged.tolist() == [False, True]
 
 
 def test_a_copy_that_never_improves_is_left_as_it_was():

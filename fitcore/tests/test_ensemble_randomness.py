@@ -44,8 +44,18 @@ def test_dropout_draws_for_every_copy_and_epoch(p, wrap):
 
 
 @pytest.mark.parametrize("make_model", [noisy, noisy_graph])
+def test_what_a_chunk_draws_depends_on_the_seed_of_its_first_copy(make_model):
+    first, second, third = (
+        fit(Ensemble(make_model, seeds), data(copies=2), optimizer=SGD, epochs=2).losses
+        for seeds in ([5, 1], [5, 2], [3, 1])
+    )
+    assert torch.equal(first[:, 0], second[:, 0])
+    assert not torch.equal(first[:, 1], third[:, 1])
+
+
+@pytest.mark.parametrize("make_model", [noisy, noisy_graph])
 def test_masks_and_noise_are_reproducible_whatever_the_global_state(make_model):
-    first, second = Ensemble(make_model, range(4)), Ensemble(make_model, range(4))
+    first, second = Ensemble(make_model, range(4)).eval(), Ensemble(make_model, range(4))
     torch.manual_seed(1)
     curves = fit(first, data(copies=4), optimizer=SGD, epochs=5, chunk_size=2)
     state = torch.manual_seed(2).get_state()
@@ -70,7 +80,8 @@ def test_noise_on_the_inputs_has_its_standard_deviation():
     assert_close(torch.corrcoef(noise), torch.eye(4), rtol=0.0, atol=0.09)
 
 
-def test_validation_draws_no_masks():
-    ensemble, (x, y) = Ensemble(noisy, SEEDS), data()
+@pytest.mark.parametrize("make_model", [noisy, noisy_graph])
+def test_validation_draws_no_masks(make_model):
+    ensemble, (x, y) = Ensemble(make_model, SEEDS), data()
     curves = fit(ensemble, (x, y), optimizer=SGD, epochs=3, validation=(x, y))
     exactly(curves.validation_losses[-1], mean_squared_errors(ensemble.eval()(x), y))

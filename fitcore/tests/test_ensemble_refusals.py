@@ -31,6 +31,21 @@ def test_optimizers_that_couple_the_copies_are_refused(optimizer, says):
         fit(Ensemble(network, SEEDS), data(), optimizer=optimizer, epochs=1)
 
 
+class SlightlyCentred(optim.SGD):
+    """Draws all numbers towards their mean by a millionth."""
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        for vector in self.param_groups[0]["params"]:
+            vector.lerp_(vector.mean(), 1e-6)
+
+
+def test_the_slightest_coupling_is_refused():
+    with pytest.raises(ValueError, match="SlightlyCentred moves a number differently"):
+        fit(Ensemble(network, SEEDS), data(), optimizer=SlightlyCentred, epochs=1)
+
+
 @pytest.mark.parametrize("optimizer", [optim.Rprop, optim.ASGD])
 def test_plateaus_of_optimizers_whose_step_is_not_proportional_are_refused(optimizer):
     with pytest.raises(ValueError, match=f"{optimizer.__name__}'s step is not proportional"):
@@ -42,6 +57,12 @@ def test_plateaus_of_optimizers_whose_step_is_not_proportional_are_refused(optim
             scheduler=lr_scheduler.ReduceLROnPlateau,
             validation=data(),
         )
+
+
+def test_a_plateau_cannot_step_after_every_batch():
+    settings = {"scheduler": lr_scheduler.ReduceLROnPlateau, "schedule_every": "batch"}
+    with pytest.raises(ValueError, match="sees a loss after each epoch: schedule_every must be 'epoch'"):
+        fit(Ensemble(network, SEEDS), data(), optimizer=SGD, epochs=1, **settings)
 
 
 @pytest.mark.parametrize(

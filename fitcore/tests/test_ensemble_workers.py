@@ -1,5 +1,7 @@
 """Chunks of an ensemble, and the threads, processes and clusters that train them."""
 
+from functools import partial
+
 import hypothesis.strategies as st
 import joblib
 import pytest
@@ -60,6 +62,30 @@ def test_larger_steps_make_smaller_chunks():
     x = torch.zeros(1, 1, 2, dtype=torch.float64).expand(100, 10_000, 2)
     assert len(chunks(ensemble, x, batch=10)) < len(chunks(ensemble, x, batch=1_000)) < 100
     assert len(chunks(ensemble, x, batch=10_000_000)) == 100
+    # Of so many there is an even number, for two workers.
+    assert [len(chunks(ensemble, x, batch=batch)) for batch in (1_000, 2_000)] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("make_model", "sample", "parameters", "activations"),
+    [
+        (network, torch.zeros(2, dtype=torch.float64), 21, 2 + 5 + 5 + 1),
+        (partial(nn.LSTM, 2, 3, batch_first=True, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64), 84, 26),
+    ],
+    ids=["MLP", "LSTM"],
+)
+def test_what_exceeds_two_and_a_half_megabytes_is_divided(make_model, sample, parameters, activations):
+    ensemble = Ensemble(make_model, [0] * 100)
+    most = int((2_500_000 / (100 * 8) - parameters) / activations)
+    x = sample.expand(100, 2, *sample.shape)
+    assert [len(chunks(ensemble, x, batch=batch)) for batch in (most, most + 1)] == [1, 2]
+
+
+def test_a_step_is_sized_up_by_one_sample_in_evaluation():
+    ensemble = Ensemble(normalised, range(4))
+    assert chunks(ensemble, torch.zeros(4, 3, 2, dtype=torch.float64), batch=3) == [slice(0, 4)]
+    assert ensemble.module_like.training
+    assert (ensemble.buffers["1.num_batches_tracked"] == 0).all()
 
 
 @pytest.fixture(scope="module")

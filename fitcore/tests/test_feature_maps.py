@@ -46,6 +46,16 @@ def test_tiles_lie_row_by_row_between_grey_lines():
     assert (picture[:, 5::6] == 0.5).all()
 
 
+def test_one_column_of_whole_numbers_is_a_stack():
+    picture = tiled(torch.tensor([0, 1, 7])[:, None, None], columns=1, side=1)
+    assert picture[:, 1].tolist() == [0.5, 0.0, 0.5, 0.5, 1.0, 0.5, 0.5, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(("pictures", "rows"), [(3, 1), (4, 2), (5, 2), (6, 2), (7, 3)])
+def test_the_last_row_is_filled_up(pictures, rows):
+    assert tiled(torch.zeros(pictures, 1, 1), columns=3, side=1).shape == (3 * rows, 9)
+
+
 def test_tiles_need_a_column():
     with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
         tiled(torch.zeros(1, 2, 2), columns=0, side=2)

@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
+from fitcore.evaluation.peak_memory import PeakMemory
 from fitcore.seeding import seeded
 from fitcore.training import EarlyStopping, fit
 
@@ -116,10 +117,10 @@ def test_tensors_are_shuffled_anew_in_every_epoch_and_each_is_seen_once():
 
 
 def test_losses_are_means_over_samples_also_where_the_last_batch_is_small():
-    model, (x, y) = nn.Linear(4, 3), data(n=7)
-    expected = cross_entropy(model(x), y).double()
+    model, (x, y) = nn.Linear(4, 3).double(), data(n=7)
+    expected = cross_entropy(model(x.double()), y)
     frozen = optim.SGD(model.parameters(), lr=0.0)
-    history = fit(model, (x, y), epochs=2, batch_size=3, optimizer=frozen, loss=cross_entropy)
+    history = fit(model, (x.double(), y), epochs=2, batch_size=3, optimizer=frozen, loss=cross_entropy)
     assert_close(history.losses, expected.expand(2))
 
 
@@ -341,13 +342,24 @@ def test_the_progress_bar_is_quiet_where_nobody_looks(progress, capfd):
 
 def test_the_progress_bar_shows_epochs_and_loss_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    model = network()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    model = nn.Linear(4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
     history = fit(model, data(), epochs=2, optimizer=optimizer, loss=cross_entropy, progress=True)
     assert "2/2" in (shown := capsys.readouterr().err)
     assert f"loss={history.losses[-1]:.3g}" in shown
     fit(model, data(), epochs=2, optimizer=optimizer, loss=cross_entropy)
     assert not capsys.readouterr().err, "unless it was asked for"
+
+
+def test_an_epoch_keeps_no_graph_of_the_batches_before():
+    (x, y), peaks = data(n=1000), []
+    for batches in (2, 8):
+        model, metrics = nn.Linear(4, 3), {"size": lambda outputs, targets: outputs.square().sum()}
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        with PeakMemory(x, y, *model.parameters()) as memory:
+            fit(model, [(x, y)] * batches, epochs=1, optimizer=optimizer, loss=cross_entropy, metrics=metrics)
+        peaks.append(memory.peak)
+    assert peaks[1] - peaks[0] < x.nbytes
 
 
 def test_the_rate_that_is_kept_is_that_of_the_first_parameter_group():

@@ -30,6 +30,29 @@ def test_inputs_come_back_from_a_linear_map_and_not_from_noise():
     assert reconstruction(noise, inputs, penalty=1.0) < 0.1
 
 
+def halves_as_scikit_learn_has_them(features, targets, penalty):
+    """Ridge regression fitted to the first half of the samples, at the second."""
+    known, half = features.flatten(1).numpy(), len(features) // 2
+    alpha = penalty * known[:half].var(0).sum()
+    return Ridge(alpha=alpha).fit(known[:half], targets[:half].numpy()).predict(known[half:])
+
+
+def test_probes_are_fitted_to_the_first_half_and_asked_about_the_second():
+    with seeded(0):
+        labels, noise = torch.randint(3, (121,)), torch.randn(121, 2, 3, dtype=torch.float64)
+        features = noise + torch.eye(3, dtype=torch.float64)[labels][:, None]
+        inputs = features.sum(1) + torch.randn(121, 3, dtype=torch.float64) + 5
+    indicators = torch.eye(3, dtype=torch.float64)[labels]
+    expected = halves_as_scikit_learn_has_them(features, indicators, 0.3).argmax(1) == labels[60:].numpy()
+    accuracy, r2 = probe_accuracy(features, labels, classes=3), reconstruction(features, inputs)
+    assert isinstance(accuracy, float)
+    assert accuracy == pytest.approx(expected.mean())
+    told, truth = halves_as_scikit_learn_has_them(features, inputs, 1e-3), inputs[60:].numpy()
+    unexplained = ((told - truth) ** 2).sum() / ((truth - inputs[:60].mean(0).numpy()) ** 2).sum()
+    assert isinstance(r2, float)
+    assert r2 == pytest.approx(1 - unexplained)
+
+
 def test_the_penalty_must_be_positive():
     with pytest.raises(ValueError, match="penalty must be positive, got 0"):
         ridge_predictions(torch.ones(2, 1), torch.ones(2, 1), torch.ones(1, 1), penalty=0)

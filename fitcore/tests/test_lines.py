@@ -21,6 +21,7 @@ def test_losses_are_those_of_each_line():
     x, y, params = lines()
     one_by_one = [mse(linear(*of_line), t) for *of_line, t in zip(x, *params.T, y, strict=True)]
     assert_close(line_losses(params, x, y), torch.stack(one_by_one))
+    assert_close(line_losses(params[1], x[1], y[1]), one_by_one[1])
 
 
 def test_each_line_descends_as_if_alone():

@@ -8,12 +8,12 @@ from fitcore.tests.project import HEAD, IMPORTS, Project, entry
 
 CLAIMS = 1_000
 
-# Notes when the collection begins and ends, and when the last test has ended.
+# Notes the time of the processor when the collection begins and ends, and when the last test has ended.
 CONFTEST = """
 import json, time
 import fitcore.testing.shared
 times = []
-def note(): times.append(time.perf_counter())
+def note(): times.append(time.process_time())
 def pytest_collection(): note()
 def pytest_collection_finish(): note()
 def pytest_sessionfinish():
@@ -23,7 +23,7 @@ def pytest_sessionfinish():
 
 
 def seconds(project: Project) -> tuple[float, float]:
-    """Collect and run in a process of its own; return the seconds that each of the two took."""
+    """Collect and run in a process of its own; return the seconds of the processor that each of the two took."""
     project.run_apart("--claim-report", "none", "-q", "test_measured.py").assert_outcomes(passed=2 * CLAIMS)
     begun, collected, run = json.loads((project.path / "times.json").read_text())
     return collected - begun, run - collected
@@ -48,11 +48,9 @@ def fastest(project: Project, source: str, count: int) -> tuple[float, float]:
     return min(run[0] for run in runs), min(run[1] for run in runs)
 
 
-def test_a_thousand_claims_with_controls_cost_little_more_than_two_thousand_tests(crowded: Project):
+def test_a_thousand_claims_with_controls_cost_less_than_twice_as_much_as_two_thousand_tests(crowded: Project):
     claim = '@claim("doc/s{i}", controls=[override("off", x=0)])\ndef test_{i}(x=1): assert x\n'
     claims = fastest(crowded, claim, CLAIMS)
     plain = fastest(crowded, "def test_{i}(x=1): assert x\n", 2 * CLAIMS)
-    collection, running = (with_ - without for with_, without in zip(claims, plain, strict=True))
-    print(f"{2 * CLAIMS} items: collection +{collection:.2f} s, running +{running / CLAIMS / 2 * 1e3:.2f} ms an item")
-    assert collection < 2
-    assert running / (2 * CLAIMS) < 3e-3
+    print(f"seconds to collect and to run {2 * CLAIMS} items: {claims}, and without the machinery {plain}")
+    assert all(with_ < 2 * without for with_, without in zip(claims, plain, strict=True))

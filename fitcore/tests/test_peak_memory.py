@@ -22,6 +22,15 @@ def test_views_and_what_existed_before_cost_nothing():
     with PeakMemory(x) as memory:
         x.view(10, 10).mul_(2)
     assert memory.peak == 0
+    with PeakMemory(x[50:]) as memory:
+        x.mul_(2)
+    assert memory.peak == 0
+
+
+def test_an_operation_gets_all_its_arguments():
+    with PeakMemory() as memory:
+        x = torch.ones(100, dtype=torch.float64)
+    assert (x.dtype, memory.live) == (torch.float64, 8 * 100)
 
 
 def test_tensors_saved_for_backward_stay_alive():

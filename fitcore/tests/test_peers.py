@@ -14,9 +14,9 @@ from fitcore.models import MLP
 STEPS = 3
 
 
-def perceptrons(n=7):
+def perceptrons(n=7, activation=nn.Tanh):
     torch.manual_seed(0)
-    ensemble = Ensemble(lambda: MLP([2, 5, 1], nn.Tanh), range(3))
+    ensemble = Ensemble(lambda: MLP([2, 5, 1], activation), range(3))
     x = torch.randn(n, 2)
     return ensemble, ensemble.share(x), ensemble.share(x.sum(1, keepdim=True))
 
@@ -26,8 +26,19 @@ def perceptrons_with_data_of_their_own(n=7):
     return ensemble, x + torch.randn(3, n, 2), y + torch.randn(3, n, 1)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Adam])
-@pytest.mark.parametrize("setting", [perceptrons, perceptrons_with_data_of_their_own])
+def perceptrons_with_inputs_of_their_own(n=7):
+    ensemble, x, y = perceptrons(n, nn.ReLU)
+    return ensemble, x + torch.randn(3, n, 2), y
+
+
+@pytest.mark.parametrize(
+    ("setting", "optimizer"),
+    [
+        (perceptrons, SGD),
+        (perceptrons_with_data_of_their_own, Adam),
+        (perceptrons_with_inputs_of_their_own, SGD),
+    ],
+)
 def test_jax_sees_the_losses_of_the_ensemble(setting, optimizer):
     pytest.importorskip("jax", reason="needs the extra peers")
     pytest.importorskip("optax", reason="needs the extra peers")
@@ -45,8 +56,11 @@ def test_the_loop_trains_as_many_copies_as_it_is_told():
         calls.append(SGD(parameters, lr=0.01))
         return calls[-1]
 
-    training_loop(ensemble, x, y, optimizer=optimizer, loss=nn.MSELoss(), copies=2, steps=STEPS)()
-    fit(ensemble, (x, y), epochs=STEPS, optimizer=partial(SGD, lr=0.01))
+    def losses(outputs, targets):
+        return nn.functional.poisson_nll_loss(outputs, targets, reduction="none").flatten(1).mean(1)
+
+    training_loop(ensemble, x, y, optimizer=optimizer, loss=nn.PoissonNLLLoss(), copies=2, steps=STEPS)()
+    fit(ensemble, (x, y), epochs=STEPS, optimizer=partial(SGD, lr=0.01), loss=losses)
     assert len(calls) == 2
     for index, trained in enumerate(calls):
         expected = list(ensemble.module(index).parameters())

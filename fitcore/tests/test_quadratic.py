@@ -208,8 +208,9 @@ def test_any_steps_in_any_order_follow_the_power_law(steps):
     dynamics = QuadraticDynamics.from_regression(torch.tensor([[1.0], [1.0]]), torch.tensor([3.0, 3.0]))
     schedule = [(5e-7, 700_000), (1e-7, 300_000)]
     expected = [3 - 3 * (1 - 1e-6) ** min(t, 700_000) * (1 - 2e-7) ** max(t - 700_000, 0) for t in steps]
-    path = dynamics.parameters(torch.zeros(1), schedule, steps)
-    assert path.squeeze(-1).tolist() == pytest.approx(expected, rel=1e-9)
+    for times in (steps, torch.tensor(steps, dtype=torch.float64)):
+        path = dynamics.parameters(torch.zeros(1), schedule, times)
+        assert path.squeeze(-1).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=40)
@@ -246,6 +247,8 @@ def test_a_direction_without_curvature_never_moves():
     dynamics = QuadraticDynamics.from_regression(features, targets)
     end = dynamics.parameters(torch.tensor([5.0, 0.0]), 0.1, [10_000])
     assert dynamics.eigenvalues.tolist() == pytest.approx([4.0, 0.0])
+    assert dynamics.largest_stable_lr.item() == pytest.approx(2 / 4)
+    assert dynamics.stability_limit(0.5).item() == pytest.approx(2 * 1.5 / 4)
     assert dynamics.minimiser.tolist() == pytest.approx([1.0, 1.0])
     assert end[0].tolist() == pytest.approx([3.5, -1.5])
 
@@ -254,6 +257,20 @@ def test_without_any_curvature_every_rate_is_stable():
     dynamics = QuadraticDynamics.from_regression(torch.zeros(2, 1), torch.ones(2))
     assert dynamics.largest_stable_lr == torch.inf
     assert dynamics.losses(torch.ones(1), 1.0, [0, 5]).tolist() == [1.0, 1.0]
+
+
+def test_columns_that_repeat_each_other_leave_directions_without_curvature_and_the_shortest_minimiser():
+    features = X[:, None] * torch.tensor([1.0, 1 / 3, 0.1, 7.0], dtype=torch.float64)
+    dynamics = QuadraticDynamics.from_regression(features, Y)
+    assert (dynamics.eigenvalues == 0).tolist() == [False, True, True, True]
+    assert_close(dynamics.minimiser, torch.linalg.pinv(features) @ Y)
+
+
+def test_features_may_be_shared_by_problems_of_any_dimensions():
+    targets = torch.stack([Y * factor for factor in range(6)]).unflatten(0, (2, 3))
+    dynamics = QuadraticDynamics.from_regression(X[:, None], targets)
+    expected = (targets @ X / X.square().sum())[..., None]
+    assert_close(dynamics.minimiser, expected)
 
 
 def test_ill_conditioned_features_keep_their_digits():
@@ -270,6 +287,9 @@ def test_ill_conditioned_features_keep_their_digits():
     [
         (torch.ones(3, 2), torch.ones(2), 0.0, r"got \(3, 2\) and \(2,\)"),
         (torch.ones(3), torch.ones(3), 0.0, r"features must have shape"),
+        (torch.ones(3), torch.tensor(1.0), 0.0, r"features must have shape"),
+        (torch.ones(3, 4, 2), torch.ones(2, 3, 4), 0.0, r"features must have shape"),
+        (torch.ones(3, 2), torch.ones(2, 3), torch.tensor([0.1, -0.1]), "l2 must not be negative"),
         (torch.ones(3, 2), torch.ones(3), -0.1, "l2 must not be negative, got -0.1"),
     ],
 )

@@ -13,10 +13,15 @@ def test_similarities_are_those_of_scikit_learn():
     memories[0] = 0
     expected = torch.from_numpy(cosine_similarity(queries, memories))
     torch.testing.assert_close(cosine_similarities(queries, memories), expected)
+    torch.testing.assert_close(cosine_similarities(queries[None], memories), expected[None])
 
 
 def test_recalls_by_angle_the_most_similar_first():
     assert most_similar(QUERIES, MEMORIES, 3).tolist() == [[1, 2, 0], [3, 0, 2]]
+
+
+def test_recalls_all_if_asked_to():
+    assert most_similar(QUERIES, MEMORIES, 4).sort(1).values.tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_of_equals_the_older_comes_first():

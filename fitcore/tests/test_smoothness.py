@@ -16,8 +16,12 @@ def test_straight_lines_do_not_bend():
     assert total_curvature(lines, spacing=0.5).tolist() == [0, 0, 0]
 
 
+def test_three_points_bend_once():
+    assert total_curvature(torch.tensor([0.0, 1.0, 0.0]), spacing=0.5) == 4
+
+
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="at least 3 points, got 2"):
-        total_curvature(torch.ones(2), 1.0)
+        total_curvature(torch.ones(5, 2), 1.0)
     with pytest.raises(ValueError, match="spacing must be positive, got 0"):
         total_curvature(torch.ones(5), 0)

@@ -23,6 +23,11 @@ def test_contenders_take_turns_and_the_least_time_counts():
     assert seconds["fast"] < 0.01 <= seconds["slow"]
 
 
+def test_the_turn_to_warm_up_counts_for_nothing():
+    times = iter([0, 1, 1, 4, 4, 9, 9, 16])
+    assert least_seconds({"call": lambda: None}, rounds=3, clock=lambda: next(times)) == {"call": 3}
+
+
 def test_rounds_below_one_are_refused():
     with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         least_seconds({}, rounds=0)

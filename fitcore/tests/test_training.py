@@ -43,6 +43,7 @@ def test_history_has_losses_before_and_parameters_after_each_update(step):
     assert history.validation_losses is None
     assert torch.equal(history.params, history.trajectory[-1])
     assert not history.losses.requires_grad
+    assert not history.trajectory.requires_grad
 
 
 @every_way
@@ -67,6 +68,11 @@ def test_stops_where_an_update_changes_nothing(step):
     assert history.params.tolist() == [0.0, 0.0]
 
 
+def test_does_not_stop_while_any_parameter_moves():
+    half_without_remainder = Step(lambda params: ((params / 2).floor(), params.sum()), torch.tensor([5.0, 1.0]))
+    assert train(half_without_remainder, 10, stop_when_fixed=True).losses.tolist() == [6.0, 2.0, 1.0, 0.0]
+
+
 def test_manual_step_takes_a_rate_for_each_parameter():
     history = train(manual_step(parabola_by_hand, torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])), 1)
     assert history.params.tolist() == [0.0, -1.0]
@@ -89,6 +95,11 @@ def test_thermometer_loss_at_the_start():
 @pytest.mark.parametrize("fit", [fit_with_autograd, fit_with_sgd])
 def test_the_fits_agree_where_the_gradient_is_the_same(fit):
     assert_close(fit(epochs=50).trajectory, fit_by_hand(epochs=50, rule=chain_rule).trajectory)
+
+
+@pytest.mark.parametrize("fit", [fit_by_hand, fit_with_autograd, fit_with_sgd])
+def test_the_fits_end_where_nothing_moves(fit):
+    assert fit(lr=0.0, epochs=9).trajectory.tolist() == [[1.0, 0.0]] * 2
 
 
 def test_the_averaged_rule_takes_an_eleventh_of_the_step():

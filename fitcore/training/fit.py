@@ -295,8 +295,7 @@ class _Means:
         return {name: self._mean(values) for name, values in self._values.items()}
 
     def _mean(self, values: list[Tensor]) -> float:
-        # Moved to the CPU all at once: a GPU needn't be waited for after every batch, and some know no float64.
-        of_batches = torch.stack(values).cpu().double().tolist()
+        of_batches = torch.stack(values).tolist()  # all at once: a GPU needn't be waited for after every batch
         return sum(value * size for value, size in zip(of_batches, self._sizes, strict=True)) / sum(self._sizes)
 
 

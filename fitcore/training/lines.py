@@ -33,5 +33,5 @@ def descend_lines(
         clear: disposes of the gradient before each epoch.
 
     """
-    params = starts.detach().clone().requires_grad_()
+    params = starts.clone().requires_grad_()
     return train(autograd_step(lambda lines: line_losses(lines, x, y).sum(), params, lr, clear), epochs).trajectory

@@ -17,9 +17,9 @@ from fitcore.training.steps import Step, autograd_step, manual_step, optimizer_s
 
 
 def fit_by_hand(
+    epochs: int,
     scale: float = 0.1,
     lr: float = 1e-2,
-    epochs: int = 10_000,
     rule: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = averaged_chain_rule,
 ) -> Descent:
     """Fit w (scale · t_u) + b to t_c, with the gradient that ``rule(params, x, y)`` returns beside the loss."""

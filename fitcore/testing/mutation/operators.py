@@ -37,7 +37,7 @@ RELATIONS: dict[type, tuple[type, ...]] = {
 _PAIRS = "min max, argmin argmax, amin amax, mean sum, zeros ones, zeros_like ones_like, any all, sin cos, floor ceil"
 _BOTH_WAYS = [pair.split() for pair in _PAIRS.split(", ")]
 NAMES = dict(_BOTH_WAYS) | {b: a for a, b in _BOTH_WAYS}
-COMMUTATIVE = {"min", "max", "minimum", "maximum", "add", "mul", "dot", "vecdot", "transpose", "isclose"}
+COMMUTATIVE = {"min", "max", "minimum", "maximum", "add", "mul", "dot", "vecdot", "transpose", "isclose", "equal"}
 DROPPED = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)
 
 
