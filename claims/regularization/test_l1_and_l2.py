@@ -80,7 +80,7 @@ def test_the_listing_runs_and_learns(shared, evidence, inputs=20):
     "pytorch-notes/regularisation-lowers-test-loss",
     verdict=CONDITIONAL,
     finding="Where the penalty is strong enough for it: twenty times the listing's weight decay, 0.2, lowers the test "
-    "loss by about 18 %, while 2 drives the outputs of nearly all networks to zero. From the same start those of the "
+    "loss by about 17 %, while 2 drives the outputs of nearly all networks to zero. From the same start those of the "
     "listing lower it by about 1 % in the median, which it cannot show: another start on the same data moves it by "
     "some 20 %, and each arm has a start of its own. At its seed 42 L2 ends above no penalty (0.47 and 0.44).",
     controls=[
