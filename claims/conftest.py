@@ -35,6 +35,12 @@ def pyplot() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="session")
+def torchinfo() -> ModuleType:
+    """The package that counts beside us. Not imported by modules: what else they claim needs no more than torch."""
+    return pytest.importorskip("torchinfo")
+
+
+@pytest.fixture(scope="session")
 def recorded(tmp_path_factory):
     """``recorded(write)``: what ``write(writer)``, with a writer to a new folder, leaves in its event files."""
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415

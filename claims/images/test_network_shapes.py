@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings
 from torch import nn
 from torch.nn.functional import cross_entropy, nll_loss
 from torch.testing import assert_close
-from torchinfo import summary
 
 from fitcore.data import mnist
 from fitcore.evaluation.memory import shares_storage
@@ -100,14 +99,14 @@ def test_padding_one_keeps_the_size_under_a_3x3_kernel(channels, maps, height, w
     finding="As torchinfo counts too. 77 % of them are in the last layer.",
     controls=[replace("torch.nn.Conv2d", without_bias)],
 )
-def test_the_network_has_20490_parameters(evidence):
+def test_the_network_has_20490_parameters(evidence, torchinfo):
     model = Printed()
     parts = {"conv1": model.features[0], "conv2": model.features[3], "fc": model.classifier}
     parameters = {name: number_of_parameters(part) for name, part in parts.items()}
     evidence.table("parameters", [parameters | {"all": number_of_parameters(model)}])
     assert parameters == {"conv1": 160, "conv2": 4_640, "fc": 15_690}
     assert parameters == {"conv1": 16 * (9 + 1), "conv2": 32 * (16 * 9 + 1), "fc": 10 * (1568 + 1)}
-    assert number_of_parameters(model) == summary(model, (1, 1, 28, 28), verbose=0).total_params == 20_490
+    assert number_of_parameters(model) == torchinfo.summary(model, (1, 1, 28, 28), verbose=0).total_params == 20_490
 
 
 @claim(

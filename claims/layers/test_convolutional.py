@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import assume, example, given
 from torch import nn
-from torchinfo import summary
 
 from fitcore.data import mnist
 from fitcore.models import CNN, number_of_parameters
@@ -134,10 +133,12 @@ def without_bias(*arguments, **options):
     widths=st.lists(st.integers(1, 8), max_size=3),
     hidden=st.integers(1, 9),
 )
-def test_parameters_are_those_of_the_kernels_and_of_two_linear_layers(channels, classes, widths, hidden, evidence):
+def test_parameters_are_those_of_the_kernels_and_of_two_linear_layers(
+    *, channels, classes, widths, hidden, evidence, torchinfo
+):
     model = CNN()
     assert evidence.figure("parameters", reported=390_410, measured=number_of_parameters(model), tolerance=0)
-    assert summary(model, (1, 1, 28, 28), verbose=0).total_params == 390_410
+    assert torchinfo.summary(model, (1, 1, 28, 28), verbose=0).total_params == 390_410
     maps = [channels, *widths]
     kernels = sum((9 * fan_in + 1) * fan_out for fan_in, fan_out in pairwise(maps))
     features = maps[-1] * (20 // 2 ** len(widths)) ** 2

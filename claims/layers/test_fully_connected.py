@@ -8,7 +8,6 @@ import torch
 from hypothesis import example, given
 from torch import nn
 from torch.testing import assert_close
-from torchinfo import summary
 
 from fitcore.data import mnist
 from fitcore.evaluation.memory import shares_storage
@@ -100,7 +99,7 @@ def as_they_are(images):
     "(n, 10), with a gradient for every parameter. One thing stops it: a training batch of one image.",
     controls=[override("images that are not flattened", flatten=as_they_are)],
 )
-@given(n=st.integers(2, 6), shape=st.sampled_from([(1, 28, 28), (28, 28)]), flatten=st.just(rows_of_784))
+@given(n=st.integers(2, 6), shape=st.sampled_from([(1, 28, 28), (28, 28), (784,)]), flatten=st.just(rows_of_784))
 def test_the_fully_connected_network_gives_ten_values_for_each_digit(n, shape, flatten):
     digits, net = mnist()[:n], FullyConnectedNet(flatten=flatten)
     images = digits.scaled.view(n, *shape)
@@ -120,12 +119,12 @@ def test_the_fully_connected_network_gives_ten_values_for_each_digit(n, shape, f
     ],
 )
 @given(hidden=st.lists(st.integers(1, 20), min_size=1, max_size=3), batch_norm=st.just(True))
-def test_parameters_are_weights_and_biases_and_two_for_each_normalised_neuron(hidden, batch_norm, evidence):
+def test_parameters_are_weights_and_biases_and_two_for_each_normalised_neuron(hidden, batch_norm, evidence, torchinfo):
     net = FullyConnectedNet(batch_norm)
     normalisations = [layer for layer in net if not isinstance(layer, nn.Linear)]
     measured = [number_of_parameters(net), number_of_parameters(*normalisations)]
     assert evidence.figure("parameters, and of normalisation", reported=[235_914, 768], measured=measured, tolerance=0)
-    assert summary(net, (2, 1, 28, 28), verbose=0).trainable_params == 235_914
+    assert torchinfo.summary(net, (2, 1, 28, 28), verbose=0).trainable_params == 235_914
     widths = [9, *hidden, 4]
     weights_and_biases = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     assert number_of_parameters(MLP(widths, nn.ReLU, batch_norm, dropout=0.2)) == weights_and_biases + 2 * sum(hidden)

@@ -7,7 +7,6 @@ from hypothesis import example, given, settings
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing import assert_close
-from torchinfo import summary
 
 from fitcore.models import RecurrentModel, number_of_parameters
 from fitcore.seeding import seeded
@@ -279,12 +278,12 @@ def one_bias(*arguments, **options):
     controls=[replace("torch.nn.LSTM", nn.GRU), replace("torch.nn.LSTM", one_bias)],
 )
 @given(sizes=SIZES)
-def test_parameters_of_embedding_lstm_and_output_layer(sizes, evidence):
+def test_parameters_of_embedding_lstm_and_output_layer(sizes, evidence, torchinfo):
     model = RecurrentModel(*DOCUMENT)
     measured = number_of_parameters(model)
     assert evidence.figure("parameters", reported=424_424, measured=measured, tolerance=0)
     tokens = torch.zeros(4, 15, dtype=torch.int64)
-    assert summary(model, input_data=tokens, verbose=0).total_params == measured
+    assert torchinfo.summary(model, input_data=tokens, verbose=0).total_params == measured
     vocabulary, width, hidden, layers = sizes
     lstm = 4 * hidden * (width + hidden + 2) + (layers - 1) * 4 * hidden * (2 * hidden + 2)
     expected = vocabulary * width + lstm + (hidden + 1) * vocabulary

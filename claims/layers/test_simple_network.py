@@ -3,7 +3,6 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-import torchinfo
 from hypothesis import example, given
 from torch import nn
 from torch.nn import functional
@@ -240,7 +239,7 @@ def count(parameters):
 )
 @example(sizes=DOCUMENT, network=SimpleNet)
 @given(sizes=sizes_of_networks, network=st.just(SimpleNet))
-def test_a_network_has_a_weight_for_each_input_of_a_unit_and_a_bias(sizes, network):
+def test_a_network_has_a_weight_for_each_input_of_a_unit_and_a_bias(sizes, network, torchinfo):
     inputs, hidden, outputs = sizes
     model = network(*sizes)
     assert count(model.parameters()) == (inputs + 1) * hidden + (hidden + 1) * outputs
@@ -267,7 +266,7 @@ PARAMETERS = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 )
 @example(frozen={"fc1.weight", "fc1.bias"}, freeze=freeze)
 @given(frozen=st.sets(st.sampled_from(PARAMETERS), min_size=1), freeze=st.just(freeze))
-def test_freezing_lowers_the_trainable_count_and_not_the_total(frozen, freeze):
+def test_freezing_lowers_the_trainable_count_and_not_the_total(frozen, freeze, torchinfo):
     model = SimpleNet(*DOCUMENT)
     for name in frozen:
         freeze(model.get_parameter(name))

@@ -50,17 +50,6 @@ def products_of_a_fifth_of_a_second(device):
     return lambda: [multiply() for _ in range(10)]
 
 
-@contextmanager
-def on_the_same_stream():
-    yield
-
-
-@contextmanager
-def on_a_stream_of_its_own():
-    with torch.cuda.stream(torch.cuda.Stream()):
-        yield
-
-
 def do_not_wait(device):
     """Read at once."""
 
@@ -71,22 +60,24 @@ def do_not_wait(device):
     finding="On the GPU they may: what is asked for after the copy, on the same stream, runs after it. On the CPU they "
     "may not: until somebody has waited, the memory that a tensor is fetched to holds what was there before.",
     controls=[
-        override("the reader on a stream of its own", reading=on_a_stream_of_its_own),
+        override("the reader on a stream of its own", reader=torch.cuda.Stream),
         override("waited for", wait=wait_for),
     ],
 )
 def test_a_non_blocking_copy_is_seen_by_the_gpu_at_once_and_by_the_cpu_later(
-    reading=on_the_same_stream, wait=do_not_wait, n=2**26
+    reader=torch.cuda.current_stream, wait=do_not_wait, n=2**26
 ):
     device = torch.device("cuda")
-    ones, there = torch.ones(n).pin_memory(), torch.zeros(n, device=device)
-    there.amin()  # the memory that this needs is there from now on
+    ones, there, stream = torch.ones(n).pin_memory(), torch.zeros(n, device=device), reader()
+    wait_for(device)
+    with torch.cuda.stream(stream):
+        there.amin()  # the memory that this needs, which belongs to a stream, is there from now on
     busy, fetched = products_of_a_fifth_of_a_second(device), torch.zeros(n).pin_memory()
     busy()
     wait_for(device)
     busy()
     there.copy_(ones, non_blocking=True)
-    with reading():
+    with torch.cuda.stream(stream):
         least = there.amin()
     wait_for(device)
     assert least.item() == 1

@@ -65,7 +65,7 @@ class Workload:
 
 
 SINE = Workload((1, 32, 32, 1), nn.Tanh, samples=200, steps=500)
-WIDE = Workload((20, *[100] * 8, 1), nn.ReLU, samples=1000, steps=40)
+WIDE = Workload((20, *[100] * 8, 1), nn.ReLU, samples=1000, steps=100)
 
 
 @claim(
