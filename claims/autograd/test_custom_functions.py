@@ -125,9 +125,9 @@ TRANSFORMS = {
 
 @claim(
     "pytorch-notes/custom-function-rarely-needed",
-    finding="A ReLU as a module is 1 statement, as a Function 4, its derivative among them; value and gradient are the "
-    "same. The module also works under torch.func.grad, vmap and jvp, each of which the Function refuses until more "
-    "is written.",
+    finding="One ReLU, written by us both ways, is 1 statement as a module and 4 as a Function, its derivative among "
+    "them; value and gradient are the same. The module also works under torch.func.grad, vmap and jvp, each of which "
+    "the Function refuses until more is written.",
     controls=[override("the module calls the Function", module=ModuleRoundTheFunction)],
 )
 @warns_of_itself

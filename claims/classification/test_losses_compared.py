@@ -137,9 +137,10 @@ def gradient(loss_fn, outputs, targets):
 
 @claim(
     "pytorch-notes/regression-mse-classification-ce",
-    finding="Each fits its task. The squared error is least at the mean of the values; cross-entropy takes one output "
-    "a sample for a single class, with gradient 0 whatever it predicts. But its gradient on a wrong class stays near 1 "
-    "however sure the model is, where that of the squared error of probabilities dies out.",
+    finding="Each fits its task. The squared error is least at the mean of the values. Cross-entropy takes a single "
+    "output for a single class, and has gradient 0 whatever it predicts: it can't do regression. With two classes its "
+    "gradient on a wrong one stays near 1 however sure the model is, where that of the squared error of probabilities "
+    "dies out.",
     controls=[
         replace("torch.nn.functional.cross_entropy", brier_score),
         replace("torch.nn.functional.mse_loss", absolute_error),

@@ -162,22 +162,29 @@ def test_steps_on_the_full_batch_raise_the_loss_less_often_than_on_mini_batches(
     "pytorch-notes/unshuffled-fixed-order-overfits",
     verdict=REFUTED,
     finding="In a random order that is kept, networks overfit just as much as with a new one in every epoch: 100 % "
-    "of the training digits and 88 % of others are recognised (medians), at a test loss of 0.43. Shuffling prevents "
-    "no overfitting, more data would.",
-    controls=[override("by class instead", kept=replace(BY_CLASS, epochs=SHORT))],
+    "of the training digits and 88 % of others are recognised (medians), at a test loss of 0.43. In "
+    "order of class it is 0.05 higher after as many epochs.",
+    controls=[
+        override("stopped early", kept=replace(FIXED, epochs=SHORT)),
+        override("not in order of class", by_class=SHUFFLED),
+    ],
     trials=TRIALS,
 )
-def test_a_random_order_that_is_kept_overfits_as_much_as_a_new_one(fit, trials, evidence, kept=FIXED):
-    fixed, shuffled = fit(kept), fit(SHUFFLED)
+def test_a_random_order_that_is_kept_overfits_as_much_as_a_new_one(
+    fit, trials, evidence, kept=FIXED, by_class=BY_CLASS
+):
+    fixed, shuffled, sorted_ = fit(kept), fit(SHUFFLED), fit(by_class)
     gaps = {
         "kept": fixed.accuracy - fixed.test_accuracy,
         "new in every epoch": shuffled.accuracy - shuffled.test_accuracy,
     }
     evidence.compare("training accuracy minus test accuracy", gaps)
-    evidence.compare("test loss", {"kept": fixed.test_loss, "new in every epoch": shuffled.test_loss})
+    losses = {"kept": fixed.test_loss, "new in every epoch": shuffled.test_loss, "by class": sorted_.test_loss}
+    evidence.compare("test loss", losses)
     trials.less(0.05, gaps["new in every epoch"], name="shuffled networks overfit, by five points")
     trials.equivalent(*gaps.values(), within=0.04, name="and those of a kept order no more and no less")
     trials.equivalent(fixed.test_loss, shuffled.test_loss, within=0.06, name="the test losses are the same")
+    assert (sorted_.test_loss - shuffled.test_loss).mean() > 0
 
 
 @claim(
@@ -297,8 +304,8 @@ def one_by_one(model, optimizer, x, y):
 
 @claim(
     "pytorch-notes/larger-batch-cheaper-per-sample",
-    finding="Even on one thread: what a call costs whatever its size is shared by all samples of a batch. Each of ten "
-    "takes about a twelfth of the time of one alone, each of 64 a sixtieth.",
+    finding="Even on one thread, where nothing is parallel: what a call costs whatever its size is shared by all "
+    "samples of a batch. Each of ten takes about a tenth of the time of one alone, each of 64 a fortieth or less.",
     controls=[override("one sample after the other", step=one_by_one)],
 )
 def test_a_sample_in_a_batch_takes_a_fraction_of_the_time_of_one_alone(evidence, step=one_step):

@@ -218,9 +218,21 @@ UNSCALED = {
 
 @claim(
     "pytorch-notes/totensor-scales-to-unit-interval",
+    finding="Bytes are divided by 255.",
+    controls=[override("converted without scaling", convert=transforms.PILToTensor())],
+)
+@given(pixels=PHOTOGRAPHS, convert=st.just(transforms.ToTensor()))
+def test_totensor_divides_the_bytes_of_a_photograph_by_255(pixels, convert):
+    scaled = convert(to_pil_image(pixels))
+    assert scaled.dtype == torch.float32
+    assert torch.equal(scaled, pixels / 255)
+
+
+@claim(
+    "pytorch-notes/totensor-scales-every-type",
     verdict=CONDITIONAL,
-    finding="uint8 is divided by 255: arrays, and PIL images of 8 bits a channel, as CIFAR-10's are. Nothing else is "
-    "scaled: arrays of other dtypes and PIL modes I, I;16 and F keep their values, a pixel of 255 among them.",
+    finding="uint8 is: arrays, and PIL images of 8 bits a channel. Nothing else is scaled: arrays of other dtypes and "
+    "PIL modes I, I;16 and F keep their values, a pixel of 255 among them.",
     controls=[override("converted without scaling", convert=transforms.PILToTensor())],
 )
 @pytest.mark.parametrize("unscaled", UNSCALED)

@@ -146,7 +146,8 @@ def seconds_an_epoch(data, num_workers):
     verdict=CONDITIONAL,
     finding="Where samples are waited for, four workers take about a quarter of the time, on two cores too; where they "
     "take work, as the document's augmented photographs do, free cores share it (measured once, on two: 1.9 s an epoch "
-    "instead of 3.2). What lies in memory they only send from process to process, for ten times the time of reading.",
+    "instead of 3.2). What lies in memory they only send from process to process, for ten times the time of reading "
+    "and more.",
     controls=[override("no waiting", waiting=0.0)],
 )
 def test_workers_are_faster_where_samples_take_time_and_slower_where_they_take_none(evidence, waiting=0.01):

@@ -65,9 +65,9 @@ def test_an_explosion_may_end_in_dead_units(teach, trials, evidence, init="stand
     "pytorch-notes/explosion-gives-nan-loss",
     "pytorch-notes/explosion-makes-huge-weights",
     verdict=CONDITIONAL,
-    finding="Under Adam neither happens: its steps are as long whatever the gradient is. With 20 layers the "
-    "gradient is 2e16; the loss falls, from 1e16 to 5e14 in 20 updates, and the weights keep their norm within a "
-    "hundredth.",
+    finding="Under Adam there is neither NaN nor a huge weight: its steps are as long whatever the gradient is. With "
+    "20 layers the gradient is 2e16; the loss falls, from 1e16 to 5e14 in 20 updates, and the weights keep their norm "
+    "within a hundredth.",
     controls=[override("SGD", optimizer=SGD)],
 )
 def test_under_adam_gradients_explode_without_nan_or_huge_weights(teach, trials, evidence, optimizer=Adam):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from fitcore.evaluation.ceilings import peak_memory
 from fitcore.evaluation.memory import allocated_bytes
 from fitcore.evaluation.peak_memory import PeakMemory
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
+from fitcore.testing import REFUTED, claim, override, replace
 from fitcore.testing.strategies import dtypes, shapes, tensors, views
 
 leaves = tensors(dtype=dtypes(integer=False), requires_grad=True)
@@ -216,15 +216,13 @@ TRACKED_NEVERTHELESS = {
 
 @claim(
     "pytorch-notes/no-grad-disables-whole-block",
-    verdict=CONDITIONAL,
-    finding="No operation of the block is recorded, however deep in the calls. Exempt are what runs under enable_grad "
-    "inside it, what another thread does, and new tensors that ask for a gradient, parameters among them, which are "
-    "leaves as ever; views only report requires_grad.",
+    finding="However deep in the calls. What tracks all the same isn't the block's: enable_grad inside it, another "
+    "thread; new tensors may ask for a gradient and are leaves, and views only report requires_grad.",
     controls=[still_tracking],
 )
 @pytest.mark.parametrize("exempt", TRACKED_NEVERTHELESS)
 @given(w=leaves, depth=st.integers(0, 5), guard=st.just(torch.no_grad))
-def test_no_grad_covers_the_block_with_exceptions(exempt, w, depth, guard):
+def test_no_grad_covers_the_block_and_all_that_it_calls(exempt, w, depth, guard):
     def nested(calls):
         return nested(calls - 1) if calls else recorded(w)
 

@@ -7,12 +7,13 @@ All learn from digits of their own, at the same rate. The MLP is the document's,
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from torch import nn
 
+from fitcore.evaluation.linear_probe import probe_accuracy
 from fitcore.models import CNN, MLP, number_of_parameters
 from fitcore.seeding import seeded
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, claim, override
 
 document_widths = (784, 256, 128, 10)
 Linear = nn.Linear
@@ -118,6 +119,71 @@ def test_the_cnn_generalises_better_than_mlps_of_more_and_of_as_many_parameters(
     assert gap(cnn) < gap(mlp)
 
 
+def same_kernel_everywhere(images, kernel):
+    return nn.functional.conv2d(images, kernel, padding=1)
+
+
+def another_kernel_at_each_place(images, kernel):
+    maps = same_kernel_everywhere(images, kernel)
+    return maps * torch.arange(1.0, 1 + maps[0, 0].numel()).view(maps.shape[2:])
+
+
+@claim(
+    "pytorch-notes/cnn-has-stronger-representation",
+    verdict=CONDITIONAL,
+    finding="Not in what it can represent: every convolution is a dense layer, most of whose weights are 0 and the "
+    "others shared.",
+    controls=[override("a kernel of its own at each place", convolution=another_kernel_at_each_place)],
+)
+@settings(max_examples=15)
+@given(
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    side=st.integers(5, 8),
+    seed=st.integers(0, 2**32 - 1),
+    convolution=st.just(same_kernel_everywhere),
+)
+def test_a_convolution_is_a_dense_layer_of_few_different_weights(channels, side, seed, convolution):
+    with seeded(seed):
+        kernel = torch.randn(channels[1], channels[0], 3, 3, dtype=torch.float64)
+        images = torch.randn(4, channels[0], side, side, dtype=torch.float64)
+    maps, pixels = convolution(images, kernel), torch.eye(images[0].numel()).double()
+    dense = Linear(images[0].numel(), maps[0].numel(), bias=False)
+    dense.weight = nn.Parameter(convolution(pixels.unflatten(1, images.shape[1:]), kernel).flatten(1).T)
+    torch.testing.assert_close(dense(images.flatten(1)), maps.flatten(1))
+    assert (dense.weight == 0).double().mean() > 0.6
+    assert dense.weight.unique().numel() == kernel.numel() + 1
+
+
+@torch.no_grad()
+def told_by_a_linear_classifier(learned, features_of):
+    """Share of half of the test digits that a linear classifier of the others tells by features of a copy, (6,)."""
+    features = [features_of(network)(learned.test_x) for network in learned.networks[:6]]
+    return torch.tensor([probe_accuracy(x, learned.test_y, classes=10) for x in features])
+
+
+@claim(
+    "pytorch-notes/cnn-has-stronger-representation",
+    verdict=CONDITIONAL,
+    finding="In what they learn from images the CNN is ahead. After 300 digits of 12x12 pixels a linear classifier of "
+    "500 others tells 92 % of 500 more by what its last pooling passes on, 87 % by the first hidden layer of an MLP "
+    "with nine times as many parameters, and 85 % by the second.",
+    controls=[override("pixels in random order", scramble=True)],
+)
+def test_a_linear_classifier_tells_more_by_the_features_that_a_cnn_learned(
+    learn_by_heart, scrambled, evidence, scramble=False
+):
+    cnn = learn_by_heart(copies=5, **scrambled) if scramble else learn_by_heart()
+    mlp = learn_by_heart(small_mlp)
+    last_pooling = told_by_a_linear_classifier(cnn, lambda network: network.features)
+    first, second = (
+        told_by_a_linear_classifier(mlp, lambda network, layers=layers: nn.Sequential(network[0], network[1][:layers]))
+        for layers in (2, 4)
+    )
+    samples = {"CNN, last pooling": last_pooling, "MLP, first layer": first, "MLP, second layer": second}
+    evidence.compare("share of digits told by a linear classifier of the features", samples)
+    assert last_pooling.mean() > max(first.mean(), second.mean())
+
+
 @claim(
     "pytorch-notes/cnn-needs-fewer-digits",
     finding="From 300 digits of 12x12 pixels the CNN learns to recognise 88 % of others, the MLP 84 %, which takes "
@@ -212,8 +278,8 @@ def correlation_of_weights(network, distance):
 @claim(
     "pytorch-notes/mlp-treats-pixels-as-independent",
     verdict=CONDITIONAL,
-    finding="Not after training: from 1,000 digits an MLP learns which pixels are neighbours. Weights of adjacent "
-    "pixels, drawn independently, end with a correlation of 0.6, those eight pixels apart near 0.",
+    finding="Trained, it does know neighbours: from 1,000 digits an MLP learns which pixels are adjacent. Weights of "
+    "such pixels, drawn independently, end with a correlation of 0.6, those eight pixels apart near 0.",
     controls=[override("pixels in random order", scramble=True)],
 )
 def test_an_mlp_learns_which_pixels_are_neighbours(learn, scrambled, evidence, scramble=False):
@@ -242,15 +308,19 @@ def accuracy_of_moved_features(learned, images, back):
 
 @claim(
     "pytorch-notes/cnn-recognises-shifted-digits",
-    verdict=REFUTED,
-    finding="Of digits moved by four pixels, still whole, it recognises 33 % instead of 90 %, and moved by six 20 %. "
-    "The MLP 784-256-128-10 falls to 24 % and 13 %. The last layer, with a weight for each place, is what "
-    "fails: after four pixels, move the 7x7 features back by one, and 90 % are recognised again. (After 8,000 digits "
-    "and five epochs it was 94 % at one pixel, 83 % at two and 43 % at four; the MLP 86, 62 and 26 %.)",
-    controls=[override("moved by nothing", shifts=(0,) * 7)],
+    verdict=CONDITIONAL,
+    finding="By a pixel or two it mostly does, 86 and 73 % instead of 90 %. Of digits moved by four pixels, still "
+    "whole, it recognises 33 %, and moved by six 18 %. The MLP 784-256-128-10 falls to 21 % and 9 %. The last layer, "
+    "with a weight for each place, is what fails: after four pixels, move the 7x7 features back by one, and 90 % are "
+    "recognised again. (Measured once, apart: after 8,000 digits and five epochs 94 % at one pixel, 83 % at two and "
+    "43 % at four; the MLP 86, 62 and 26 %.)",
+    controls=[
+        override("moved by nothing", shifts=(0,) * 7),
+        override("moved twice as far", shifts=tuple(range(0, 14, 2))),
+    ],
 )
 @torch.no_grad()
-def test_a_digit_moved_by_four_pixels_is_recognised_once_its_features_are_moved_back(
+def test_a_digit_moved_by_a_pixel_is_recognised_and_by_four_once_its_features_are_moved_back(
     learn, evidence, shifts=tuple(range(7))
 ):
     cnn, mlp = learn(), learn(network=document_mlp)
@@ -261,7 +331,7 @@ def test_a_digit_moved_by_four_pixels_is_recognised_once_its_features_are_moved_
     curves = {"CNN": of_cnn.mean(1), "MLP": of_mlp.mean(1)}
     evidence.curve("share of test digits recognised", range(7), curves, x_label="shift to the left in pixels")
     evidence.compare("recognised after four pixels", {"as it is": of_cnn[4], "features moved back": restored})
-    assert of_cnn[0].mean() > 0.8
+    assert of_cnn[1].mean() > of_cnn[0].mean() - 0.1 > 0.7
     assert of_cnn[4].mean() < 0.5
     assert restored.mean() > of_cnn[0].mean() - 0.03
     assert of_cnn[1:4].mean() > of_mlp[1:4].mean() + 0.04

@@ -25,9 +25,8 @@ coloured = tensors(shapes(min_dims=2, max_dims=2).map(lambda sides: (*sides, 3))
 
 @claim(
     "pytorch-notes/totensor-scales-0-255-to-0-1",
-    verdict=CONDITIONAL,
-    finding="Values of 8 bits, as those of MNIST, are divided by 255, in PIL images and in arrays. Arrays of other "
-    "dtypes keep their values: 255 as int64 or float32 stays 255.",
+    finding="Values of 8 bits, as those of MNIST, are divided by 255, in PIL images and in arrays. Only arrays of "
+    "other dtypes keep their values: 255 as int64 or float32 stays 255.",
     controls=[override("converted without scaling", convert=PILToTensor())],
 )
 @pytest.mark.parametrize("other", [np.int16, np.int64, np.float32, np.float64])

@@ -144,9 +144,9 @@ def gaps(learned):
 
 @claim(
     "pytorch-notes/pooling-prevents-overfitting",
-    finding="From 150 digits of 12x12 pixels, known by heart with pooling and without, the network recognises 82 % of "
-    "others with it and 81 % without, and the gap between the losses is half as wide, 0.5 instead of "
-    "1.0. (At full size, 28x28 and 40 epochs at 0.001, it was 86 and 84 %.)",
+    finding="From 150 digits of 12x12 pixels, all of them learned without pooling and 95 to 100 % with it, the network "
+    "recognises 82 % of others with it and 81 % without, and the gap between the losses is half as wide, 0.5 instead "
+    "of 1.0. (At full size, 28x28 and 40 epochs at 0.001, it was 86 and 84 %.)",
     controls=[override("no pooling in either", pooled=UNPOOLED)],
 )
 def test_pooling_narrows_the_gap_of_networks_that_know_their_digits_by_heart(learn_by_heart, evidence, pooled=POOLED):

@@ -27,7 +27,8 @@ def first_row_of_each_window(maps, kernel, stride, *others, **options):
     verdict=REFUTED,
     finding="[[9, 5], [8, 6]]: the upper windows hold 1, 3, 2, 9 and 2, 4, 1, 5; printed are the largest values of "
     "their first row. They would be right if the map had at most 3 in place of the 9 (the comment beside it says 0), "
-    "and at most 4 in place of the 5.",
+    "and at most 4 in place of the 5. The second comment's window, 9, 1, 5, 6, is none of the four, and its 9 is not "
+    "in the result either.",
     controls=[
         replace("torch.nn.functional.max_pool2d", average),
         replace("torch.nn.functional.max_pool2d", first_row_of_each_window),
@@ -41,6 +42,8 @@ def test_the_largest_values_of_the_example_are_9_5_8_and_6(first, second, eviden
     assert not evidence.figure("pooled map", reported=PRINTED, measured=pooled[0, 0], tolerance=0)
     assert pooled[0, 0].tolist() == [[9, 5], [8, 6]]
     assert torch.equal(pooled, max_pool(MAP[None, None], 2))
+    windows = MAP.unfold(0, 2, 2).unfold(1, 2, 2).flatten(2).flatten(0, 1)
+    assert [1, 5, 6, 9] not in windows.sort().values.tolist()
     other = MAP.clone()
     other[1, 1], other[1, 3] = first, second
     assert torch.equal(pool(other[None, None])[0, 0], PRINTED)

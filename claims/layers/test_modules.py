@@ -105,8 +105,8 @@ def test_linear_creates_a_weight_and_a_bias_of_its_own(size, make, data):
     assert_close(layer(x), x @ layer.weight.T + layer.bias)
 
 
-def frozen(in_features, out_features):
-    return nn.Linear(in_features, out_features).requires_grad_(False)
+def frozen(*size, dtype):
+    return nn.Linear(*size, dtype=dtype).requires_grad_(False)
 
 
 @claim(
@@ -115,11 +115,15 @@ def frozen(in_features, out_features):
     controls=[override("frozen", make=frozen)],
 )
 @given(
-    size=sizes | st.just((10, 1)), guard=st.sampled_from([torch.enable_grad, torch.no_grad]), make=st.just(nn.Linear)
+    size=sizes | st.just((10, 1)),
+    dtype=st.sampled_from(FLOATING),
+    guard=st.sampled_from([torch.enable_grad, torch.no_grad]),
+    make=st.just(nn.Linear),
 )
-def test_the_parameters_of_linear_require_gradients_unasked(size, guard, make):
+def test_the_parameters_of_linear_require_gradients_unasked(size, dtype, guard, make):
     with guard():
-        layer = make(*size)
+        layer = make(*size, dtype=dtype)
+    assert layer.weight.dtype == dtype
     assert [parameter.requires_grad for parameter in layer.parameters()] == [True, True]
     assert [parameter.is_leaf for parameter in layer.parameters()] == [True, True]
 

@@ -36,8 +36,8 @@ def step_of(*widths, lr=0.01):
 
 @claim(
     "pytorch-notes/slow-training-lr-too-small",
-    finding="A step takes as long at any rate; it is the number of steps that grows. To a loss of 2 it takes 3 epochs "
-    "at 0.1, and at 0.001 20 are not enough.",
+    finding="A step takes as long at any rate; it is the number of steps that grows. To a loss of 2 it takes 4 epochs "
+    "at 0.1 (median), and at 0.001 20 are not enough.",
     controls=[override("the larger rate", small=0.1)],
     trials=TRIALS,
 )
@@ -52,7 +52,7 @@ def test_a_small_rate_needs_more_steps_of_the_same_duration(learned, trials, evi
 
 @claim(
     "pytorch-notes/slow-training-model-too-large",
-    finding="784-2048-2048-10 has 450 times the weights of 784-16-16-10, and a step takes some 100 times as long.",
+    finding="784-2048-2048-10 has 450 times the weights of 784-16-16-10, and a step takes dozens of times as long.",
     controls=[override("the small model", width=16)],
 )
 def test_a_step_of_a_larger_model_takes_longer(evidence, width=2048):

@@ -97,6 +97,33 @@ def test_a_step_against_the_gradient_lowers_the_loss_if_it_is_short(params, shar
     assert at_start[0] < LOSS(START) < at_start[1]
 
 
+def turned(vector, angle):
+    cos, sin = np.cos(angle), np.sin(angle)
+    return torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64) @ vector
+
+
+@claim(
+    "linear-model/only-against-the-gradient-does-the-loss-fall",
+    verdict=REFUTED,
+    finding="A short step in any direction at more than 90° to the gradient lowers it: half of all directions do. From "
+    "w = 1, b = 0 the straight way to the minimum is at 92.6°, almost across. Steps at less than 90° raise the loss, "
+    "however short.",
+    controls=[override("at less than 90° to the gradient", behind=0.0)],
+)
+@settings(max_examples=40)
+@given(params=points, angle=st.floats(-1.5, 1.5), share=st.floats(0.01, 0.99), behind=st.just(np.pi))
+def test_a_short_step_at_any_obtuse_angle_to_the_gradient_lowers_the_loss(params, angle, share, behind, evidence):
+    slope = thermometer_gradient(params)
+    assume(slope.norm() > 1)
+    obtuse, acute = turned(slope, behind + angle), turned(slope, angle)
+    step = 2 * share * slope.dot(obtuse).abs() / obtuse.dot(HESSIAN @ obtuse)
+    assert LOSS(params + step * obtuse) < LOSS(params) < LOSS(params + step * acute)
+    at_start, way = thermometer_gradient(START), -newton_direction(START)
+    cosine = torch.cosine_similarity(at_start, way, dim=0)
+    evidence.observe("angle between the gradient and the way to the minimum, °", cosine.acos().rad2deg())
+    assert cosine < 0
+
+
 def undivided(predictions, targets):
     return 2 * (predictions - targets)
 

@@ -218,17 +218,23 @@ def test_scaling_the_inputs_is_a_rate_for_each_parameter(start, scale, power):
 
 @claim(
     "linear-model/raw-loss-stagnates",
-    verdict=REFUTED,
-    finding="It creeps: 28.29 after 10,000 epochs, 0.008 less after every 100 more, 21.97 after 100,000 and 2.97 "
-    "after two million (least squares: 2.93). Only with b held still would it stop there.",
-    controls=[override("b held still", rate_of_b=0.0)],
+    verdict=CONDITIONAL,
+    finding="Within the listing's 10,000 epochs it all but stands still: 100 more take 0.008 off 28.29. But it does "
+    "not stop: it is 21.97 after 100,000 and 2.97 after two million (least squares: 2.93). Only with b held still "
+    "would it.",
+    controls=[override("b held still", rate_of_b=0.0), override("a rate that moves b", rate_of_b=1e-2)],
 )
-def test_the_loss_on_raw_inputs_keeps_falling(evidence, shared, rate_of_b=1e-4):
+def test_the_loss_on_raw_inputs_stands_almost_still_and_keeps_falling(evidence, shared, rate_of_b=1e-4):
     reached = shared(fit_by_hand, scale=1.0, lr=1e-4, epochs=10_000).params.double()
     rates = torch.tensor([1e-4, rate_of_b], dtype=torch.float64)
     further = descend(T_U, reached, rates, epochs=1_000, rule=averaged_chain_rule).losses
-    assert (further[100::100] < further[:-100:100] - 0.007).all()
+    gains = -further[::100].diff()
+    evidence.observe("what 100 epochs gain, from the 10,000th to the 11,000th", gains)
+    assert (gains > 0.007).all()
+    assert (gains < 0.0005 * further[0]).all()
     steps = torch.logspace(0, 6.7, 200).long()
     losses = dynamics(T_U).losses(START, 1e-4 / 11, steps)
     evidence.curve("loss, in closed form", steps, {"raw t_u, lr = 1e-4": losses}, x_label="updates")
-    assert losses[-1] < 3
+    later = dynamics(T_U).losses(START, 1e-4 / 11, torch.tensor([10_000, 100_000, 2_000_000]))
+    evidence.observe("loss after 10,000, 100,000 and two million updates", later)
+    assert later[-1] < 3

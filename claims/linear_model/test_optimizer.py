@@ -40,8 +40,8 @@ def test_sgd_takes_the_path_of_the_manual_update(values, lr, options):
 @claim(
     "linear-model/zero-grad-sets-gradients-to-zero",
     verdict=REFUTED,
-    finding="Since PyTorch 2.0 zero_grad() sets the gradient to None; zeros come with set_to_none=False. For training "
-    "it is the same.",
+    finding="Since PyTorch 2.0 zero_grad() sets the gradient to None; zeros come with set_to_none=False. In this loop "
+    "it comes to the same, as every step follows a new backward pass.",
     controls=[override("set_to_none=False", options={"set_to_none": False})],
 )
 @settings(max_examples=40)

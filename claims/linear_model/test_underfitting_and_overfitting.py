@@ -20,7 +20,7 @@ from fitcore.ensembles import fit as fit_ensemble
 from fitcore.evaluation import total_curvature
 from fitcore.models import MLP, GaussianNoise, legendre_features
 from fitcore.seeding import seeded
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override, parameter
+from fitcore.testing import CONDITIONAL, claim, override, parameter
 
 TRIALS = 100
 EVERY = 10  # epochs between two points of a curve
@@ -51,9 +51,10 @@ JITTERED, DROWNED = Setting(input_noise=0.2), Setting(input_noise=3.0)
 
 @dataclass(frozen=True)
 class Fit:
-    """Losses of ``epochs`` (T,), each (T, trials), that of the start, and ∫ |f''| of the fits, both (trials,)."""
+    """Losses of ``epochs`` (T,), each (T, trials); of the start and of the best constant, and ∫ |f''|, (trials,)."""
 
     start: Tensor
+    constant: Tensor
     epochs: Tensor
     training: Tensor
     held_out: Tensor
@@ -91,8 +92,9 @@ def fitted(seeds, setting):
     grid = ensemble.share(torch.linspace(-3, 3, 201)[:, None])
     with torch.no_grad():
         curvature = total_curvature(ensemble.eval()(grid).squeeze(-1), spacing=6 / 200)
+    start, constant = curves.losses[0], y.var(1, correction=0).squeeze(-1)
     epochs = torch.arange(EVERY, 401, EVERY)
-    return Fit(curves.losses[0], epochs, curves.losses[epochs - 1], curves.validation_losses[epochs - 1], curvature)
+    return Fit(start, constant, epochs, curves.losses[epochs - 1], curves.validation_losses[epochs - 1], curvature)
 
 
 @pytest.fixture
@@ -103,22 +105,37 @@ def fit(shared, trials):
 
 @claim(
     "linear-model/underfit-loss-never-decreases",
-    verdict=REFUTED,
-    finding="The training loss of a straight line falls too. What shows the underfitting is where it stalls: "
-    "at twice the variance of the noise (median), with nothing gained by further epochs.",
-    controls=[override("a network that is large enough", setting=TWO_LAYERS)],
+    verdict=CONDITIONAL,
+    finding="The training loss of a model that is too simple falls too, that of a straight line from 2.0 to 0.74 "
+    "(medians). What shows the underfitting is where it stalls: at twice the variance of the noise, with nothing "
+    "gained by further epochs. If the data are meaningless (the other cause in 4.1.2) there is nothing to fall for: "
+    "with targets dealt at random the line ends 2 % below what the best constant leaves.",
+    controls=[
+        override("a network that is large enough", setting=TWO_LAYERS),
+        override("one that learns the meaningless by heart", meaningless=SHUFFLED),
+    ],
     trials=TRIALS,
 )
-def test_an_underfitting_loss_falls_and_then_stalls_too_high(fit, trials, evidence, setting=LINE):
-    loss = fit(setting).training
+def test_an_underfitting_loss_falls_and_then_stalls_unless_the_data_are_meaningless(
+    fit, trials, evidence, *, setting=LINE, meaningless=SHUFFLED_LINE
+):
+    loss, dealt_at_random = fit(setting).training, fit(meaningless)
     three_quarters, end = loss[[3 * len(loss) // 4, -1]]
-    evidence.curve(
-        "median training loss", fit(setting).epochs, {"straight line": loss.median(1).values}, x_label="epoch"
-    )
+    medians = {"straight line": loss, "on targets dealt at random": dealt_at_random.training}
+    medians = {name: losses.median(1).values for name, losses in medians.items()}
+    evidence.curve("median training loss", fit(setting).epochs, medians, x_label="epoch")
+    evidence.observe("training loss of the straight line at the start", fit(setting).start)
     evidence.observe("training loss in the end", end, limit=NOISE_VARIANCE)
+    evidence.observe(
+        "meaningless data: the last loss over that of the best constant",
+        dealt_at_random.training[-1] / dealt_at_random.constant,
+        limit=1,
+    )
     trials.less(end, fit(setting).start, by=0.05, name="the loss falls by more than 0.05")
     trials.less(NOISE_VARIANCE, end, name="it ends above the variance of the noise")
     trials.less(three_quarters, 1.05 * end, name="the last quarter of the epochs gains less than 5 %")
+    almost = 0.85 * dealt_at_random.constant
+    trials.less(almost, dealt_at_random.training[-1], name="meaningless data: at most 15 % below the best constant")
 
 
 @claim(
@@ -140,7 +157,7 @@ def test_more_neurons_lower_the_training_loss_of_an_underfitting_model(fit, tria
     "linear-model/meaningless-inputs-cause-underfit",
     verdict=CONDITIONAL,
     finding="With targets dealt to the inputs at random a straight line leaves nearly all of their variance. But "
-    "two layers of 16 neurons learn four fifths of it by heart; what never falls is the held-out loss.",
+    "two layers of 16 neurons learn four fifths of it by heart; their held-out loss ends at 1.7 times the variance.",
     controls=[override("inputs that determine the curve", network=TWO_LAYERS, line=LINE)],
     trials=TRIALS,
 )
@@ -196,8 +213,8 @@ def test_only_the_held_out_loss_turns_up_again(fit, trials, evidence, setting=TW
 
 @claim(
     "linear-model/more-data-fixes-overfit",
-    finding="With 84 points instead of 28 the held-out loss is lower, and the training loss is no longer far "
-    "below the variance of the noise.",
+    finding="With 84 points instead of 28 the held-out loss falls from 0.59 to 0.44, and the training loss rises from "
+    "0.05 to 0.23, nearer to the variance of the noise, 0.34 (medians).",
     controls=[override("no more data", more=TWO_LAYERS)],
     trials=TRIALS,
 )
@@ -205,6 +222,8 @@ def test_more_data_lower_the_held_out_loss_of_an_overfitting_network(fit, trials
     few, many = fit(TWO_LAYERS), fit(more)
     samples = {"28 points": few.held_out[-1], "84 points": many.held_out[-1]}
     evidence.compare("held-out loss", samples, limit=NOISE_VARIANCE)
+    samples = {"28 points": few.training[-1], "84 points": many.training[-1]}
+    evidence.compare("training loss", samples, limit=NOISE_VARIANCE)
     trials.less(many.held_out[-1], few.held_out[-1], name="held-out loss lower with more points")
     trials.less(few.training[-1], many.training[-1], name="training loss higher with more points")
 
@@ -253,8 +272,8 @@ def test_the_penalty_makes_the_fitted_function_smoother(fit, trials, evidence, p
     "linear-model/simpler-model-lowers-val-error",
     verdict=CONDITIONAL,
     finding="Simpler, but not too simple: one layer of six neurons has a lower held-out loss than two layers of 16 in "
-    "98 % of trials, a straight line a higher one in 95 %. Where there is less to overfit (15 random points, noise "
-    "0.3) the smaller network wins only half of the time.",
+    "97 % of trials, a straight line a higher one in 92 %. Where there is less to overfit (15 random points, noise "
+    "0.3) it still wins in three trials of four (measured once, 250 seeds).",
     controls=[override("no simpler", simpler=TWO_LAYERS)],
     trials=TRIALS,
 )
@@ -270,7 +289,7 @@ def test_a_simpler_network_lowers_the_held_out_loss_unless_too_simple(fit, trial
     "linear-model/grow-then-shrink-finds-intermediate-size",
     verdict=CONDITIONAL,
     finding="True of noisy readings: of a straight line, one layer of six neurons and two layers of 16 the middle one "
-    "has the lowest held-out loss in 98 % of trials. Without noise there is nothing to overfit: the largest is best.",
+    "has the lowest held-out loss in 96 % of trials. Without noise there is nothing to overfit: the largest is best.",
     controls=[override("readings without noise", noisy=NOISELESS), override("always noisy", noiseless=SIZES)],
     trials=TRIALS,
 )

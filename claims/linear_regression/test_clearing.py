@@ -33,8 +33,9 @@ def loss(params):
 
 @claim(
     "pytorch-notes/no-clearing-misdirects-46",
-    finding="Each update follows the sum of all gradients so far. In 35 % of the 200 steps that leads uphill, "
-    "and the loss ends at 365 in the median draw, where it began at 373; with zeroing at 0.07.",
+    finding="Each update follows the sum of all gradients so far. In 35 % of the 200 steps that leads uphill, and the "
+    "loss swings without end: from about 400 in the median draw to 0.08 after 198 epochs and 470 after 200; with "
+    "zeroing it ends at 0.07.",
     controls=[override("zeroed each epoch", clear=zero_gradient)],
 )
 def test_without_clearing_a_third_of_the_steps_lead_uphill(trials, evidence, clear=leave_gradient):
@@ -47,10 +48,10 @@ def test_without_clearing_a_third_of_the_steps_lead_uphill(trials, evidence, cle
     evidence.observe("share of the steps that lead uphill", uphill)
     trials.always(uphill > 0.25, "uphill in a quarter of the steps or more")
     cleared = loss(descend_lines(X, Y, draws, LR, EPOCHS))
-    evidence.curve(
-        "loss", range(EPOCHS + 1), {"not cleared": loss(path)[:, 0], "zeroed": cleared[:, 0]}, x_label="epoch"
-    )
-    trials.less(100 * cleared[-1], loss(path)[-1], name="a hundred times the loss of the zeroed run")
+    medians = {"not cleared": loss(path).median(1).values, "zeroed": cleared.median(1).values}
+    evidence.curve("loss of the median draw", range(EPOCHS + 1), medians, x_label="epoch")
+    top = loss(path)[-10:].amax(0)
+    trials.less(100 * cleared[-1], top, name="a hundred times the loss of the zeroed run at the top of a swing")
 
 
 @claim(
@@ -58,7 +59,7 @@ def test_without_clearing_a_third_of_the_steps_lead_uphill(trials, evidence, cle
     verdict=REFUTED,
     finding="It swings for ever, never higher than 1/(1 - lr λ/4) times the first loss, 1.2 times at 0.01 and 7.9 at "
     "0.05, and never settles: the sum of all gradients is momentum with factor 1. It explodes only above 4/λ = 0.057, "
-    "twice the limit of training with clearing, which at 0.03 and 0.05 explodes itself.",
+    "twice the limit of training with clearing, which does explode at 0.03 and 0.05.",
     controls=[override("zeroed each epoch", clear=zero_gradient)],
     trials=20,
 )

@@ -66,8 +66,9 @@ def test_a_rate_above_the_limit_diverges(trials, evidence, lr):
     losses = loss(trajectory)
     evidence.curve("log10 of the first draw's loss", range(51), {f"lr = {lr}": losses[:, 0].log10()}, x_label="epoch")
     trials.always(steps_over(trajectory), "every update passes the optimum")
-    trials.always((losses.diff(dim=0) > 0).all(0), "and ends higher")
-    trials.always(losses[-1] > 1_000 * losses[0], "without bound")
+    trials.always((along_the_steepest(trajectory).abs().diff(dim=0) > 0).all(0), "and ends farther from it")
+    trials.mostly((losses.diff(dim=0) > 0).all(0), 0.8, "and higher, unless the start was near it")
+    trials.mostly(losses[-1] > 1_000 * losses[0], 0.8, "a thousandfold in the end")
 
 
 @claim(
@@ -143,14 +144,17 @@ def distance(params):
     "pytorch-notes/lr-001-is-good-value",
     verdict=CONDITIONAL,
     finding="Good in that it is safe here: a third of the limit 2/λ = 0.0286, and the loss falls at every step. Not "
-    "good enough for 200 epochs, which leave a third of the error in b; 0.028 leaves a twentieth. That it is "
-    "usual says nothing: with x up to 20 instead of 10 the limit is 0.0072, and 0.01 diverges.",
+    "good enough for 200 epochs, which leave a third of the distance along the flat direction of the loss; 0.028 "
+    "leaves a twentieth. That it is usual says nothing: with x up to 20 instead of 10 the limit is 0.0072, and 0.01 "
+    "diverges.",
     controls=[override("nearly three times the rate", lr=0.028)],
 )
 def test_a_rate_of_001_is_safe_here_and_slow(trials, evidence, lr=LR):
     draws = draw_starts(trials)
     usual, larger = (descend_lines(X, Y, draws, rate, EPOCHS)[-1] for rate in (lr, 0.028))
     evidence.compare("distance to (3, 2)", {f"lr = {lr}": distance(usual), "lr = 0.028": distance(larger)})
+    left = {f"lr = {rate}": (1 - rate * EXACT.eigenvalues.min()) ** EPOCHS for rate in (lr, 0.028)}
+    evidence.table("share of the distance that is left along the flat direction", [left])
     trials.always((loss(descend_lines(X, Y, draws, lr, EPOCHS)).diff(dim=0) < 0).all(0), "safe")
     trials.less(4 * distance(larger), distance(usual), name="four times as far off as with 0.028")
     wider = line_losses(descend_lines(2 * X, 6 * X + 2, draws, lr, 50), 2 * X, 6 * X + 2)

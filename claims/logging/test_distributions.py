@@ -97,10 +97,11 @@ UNIFORM, NORMAL = Training(), Training(normal=True)
 @claim(
     "pytorch-notes/healthy-weights-bell-shaped",
     verdict=CONDITIONAL,
-    finding="If they start normally distributed, they stay so: an excess kurtosis of 0.0. If they start uniformly, as "
-    "nn.Linear's do, training rounds off those that it moves most, and an equally good network keeps the flat top in "
-    "its last layer: -0.9, where a uniform distribution has -1.2 (784-256-128-10 on 2,000 digits, 90 % right: 0.2, "
-    "-0.2 and -1.0 from first to last). Their mean is near 0, within 0.3 standard deviations, in both.",
+    finding="If they start normally distributed, the hidden layers stay so: an excess kurtosis of 0.0, with 73 % of "
+    "digits recognised. If they start uniformly, as nn.Linear's do, training rounds them off only in part, to -0.6, "
+    "and to -0.9 in the last layer, where a uniform distribution has -1.2; 62 % are recognised. (784-256-128-10 on "
+    "2,000 digits, 90 % right: 0.2, -0.2 and -1.0 from first to last, measured once.) Their mean is near 0, within 0.3 "
+    "standard deviations, in both.",
     controls=[override("a uniform start", bell=UNIFORM), override("a normal start", flat=NORMAL)],
     trials=TRIALS,
 )
@@ -108,6 +109,7 @@ def test_weights_of_a_good_network_are_bell_shaped_only_if_they_start_so(
     nets, trials, evidence, bell=NORMAL, flat=UNIFORM
 ):
     starts = {"normal": nets(bell), "uniform": nets(flat)}
+    evidence.compare("accuracy on new digits", {f"{name} start": net.accuracy for name, net in starts.items()})
     for name, net in starts.items():
         shapes = {layer: kurtosis(weights, axis=1) for layer, weights in zip(LAYERS, net.weights, strict=True)}
         evidence.compare(f"excess kurtosis, {name} start", shapes, limit=-1.2)
@@ -118,8 +120,9 @@ def test_weights_of_a_good_network_are_bell_shaped_only_if_they_start_so(
     for first_or_second in (0, 1):
         shape = kurtosis(starts["normal"].weights[first_or_second], axis=1)
         trials.equivalent(shape, np.zeros(TRIALS), within=0.3, name=f"normal, {LAYERS[first_or_second]}: bell-shaped")
-    shape = kurtosis(starts["uniform"].weights[-1], axis=1)
-    trials.less(shape, np.full(TRIALS, -0.5), name="uniform, last: flat")
+    for layer, below in zip(LAYERS, (-0.3, -0.2, -0.5), strict=True):
+        shape = kurtosis(starts["uniform"].weights[LAYERS.index(layer)], axis=1)
+        trials.less(shape, np.full(TRIALS, below), name=f"uniform, {layer}: flat")
 
 
 @claim(
@@ -158,9 +161,10 @@ def test_weight_decay_narrows_weights_that_are_too_wide(nets, trials, evidence, 
 @claim(
     "pytorch-notes/gradients-symmetric-around-zero",
     verdict=CONDITIONAL,
-    finding="In the hidden layers nearly: 45 % of the gradients that are not zero are positive. In the last layer the "
-    "mean is exactly 0, for the ten classes' add up to it, and yet it is not symmetric: 62 % are positive, small "
-    "ones, against fewer large ones of the right class (medians).",
+    finding="In the hidden layers roughly: about 45 % of the gradients that are not zero are positive, with a skewness "
+    "of -0.9 and -0.5. In the last layer the mean is 0, for the ten classes' add up to it, and yet it is less "
+    "symmetric still: 62 % are positive, small ones, against fewer large ones of the right class, with a skewness of "
+    "-1.5 (medians).",
     controls=[override("the first layer for the last", last=0)],
     trials=TRIALS,
 )
@@ -170,7 +174,7 @@ def test_gradients_are_symmetric_in_hidden_layers_but_not_in_the_last(nets, tria
     evidence.compare("share of positive gradients", dict(zip(LAYERS, positive, strict=True)), limit=0.5)
     evidence.compare("skewness", {name: skew(g, axis=1) for name, g in zip(LAYERS, gradients, strict=True)})
     for layer in hidden:
-        trials.equivalent(positive[layer], np.full(TRIALS, 0.5), within=0.22, name=f"{LAYERS[layer]}: half of them")
+        assert abs(positive[layer].mean() - 0.5) < 0.1
         trials.less(positive[layer], positive[last], by=0.02, name=f"{LAYERS[layer]}: fewer than in the last")
     trials.less(np.full(TRIALS, 0.54), positive[last], name="last: more than 54 %")
     trials.less(gradients[last].mean(1).abs(), 1e-5 * gradients[last].std(1), name="last: mean 0")

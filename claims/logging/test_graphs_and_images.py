@@ -92,6 +92,35 @@ def test_matmul_and_add_are_nodes_only_where_the_model_calls_them(recorded, evid
     assert operations["nn.Linear"] == ["linear", "relu", "linear", "relu", "linear"]
 
 
+class Shortcut(nn.Module):
+    """Two layers and a shortcut, round the activation too or only round the first layer."""
+
+    def __init__(self, round_both=True):
+        super().__init__()
+        self.inner, self.outer, self.round_both = nn.Linear(3, 3), nn.Linear(3, 1), round_both
+
+    def forward(self, x):
+        hidden = self.inner(x)
+        return self.outer(torch.relu(hidden) + x if self.round_both else torch.relu(hidden + x))
+
+
+@claim(
+    "pytorch-notes/graph-edges-show-data-flow",
+    finding="From the input through each operation to the output, round a shortcut too; and from the parameters.",
+    controls=[override("another shortcut", make=partial(Shortcut, round_both=False))],
+)
+def test_an_edge_leads_to_each_operation_from_what_it_takes(recorded, make=Shortcut):
+    graph = recorded(lambda writer: writer.add_graph(make(), torch.zeros(1, 3))).graph
+    operation = {node.name: node.op.split("::")[-1] for node in graph}
+    computing = [node for node in graph if node.op.startswith("aten::")]
+    assert [(operation[node.name], [operation[name] for name in node.input]) for node in computing] == [
+        ("linear", ["IO Node", "GetAttr", "GetAttr"]),
+        ("relu", ["linear"]),
+        ("add", ["relu", "IO Node", "Constant"]),
+        ("linear", ["add", "GetAttr", "GetAttr"]),
+    ]
+
+
 @claim(
     "pytorch-notes/graph-shows-parameter-nodes",
     finding="Each weight and each bias, by its name within its layer.",

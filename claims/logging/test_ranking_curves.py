@@ -34,7 +34,7 @@ def passes_through(curve, corner):
     "pytorch-notes/pr-curve-best-corner-upper-left",
     verdict=REFUTED,
     finding="It is the upper right: recall 1 at precision 1, which only a perfect ranking reaches. The upper left, "
-    "recall 0, is where every curve ends that starts with a positive, however bad the rest.",
+    "recall 0 at precision 1, says nothing: scikit-learn ends every curve there, even that of the worst ranking.",
     controls=[override("a reversed ranking", rank=reversed_)],
 )
 @given(positive=scores, negative=scores, rank=st.just(separated))

@@ -1,17 +1,19 @@
-"""Sections 8.2, 8.4 and 8.5.3: TensorBoard's command and page, asked through its own application in this process."""
+"""Sections 8.2, 8.4 and 8.5: TensorBoard's command and page, asked through its own application in this process."""
 
 import re
 import socket
+from collections import Counter
 from contextlib import closing
 from importlib import resources
 from zipfile import ZipFile
 
 import hypothesis.strategies as st
 import pytest
+import torch
 from hypothesis import given, settings
 from torch.utils.tensorboard import SummaryWriter
 
-from fitcore.testing import REFUTED, claim, no_control, override
+from fitcore.testing import CONDITIONAL, REFUTED, claim, no_control, override
 
 
 def first_free_port(ports):
@@ -99,6 +101,66 @@ def test_the_scalars_panel_shows_a_thousand_points(page, tmp_path, evidence, ste
     assert len(everything) == steps
     assert len(shown) == 1000
     assert shown[-1][1] == steps - 1
+
+
+def as_curves_of_one_tag(writer):
+    """Record both losses in one call."""
+    writer.add_scalars("Loss", {"training": 1.0, "validation": 2.0}, 0)
+
+
+def as_two_tags(writer):
+    """Record them as the example does."""
+    writer.add_scalar("Loss", 1.0, 0)
+    writer.add_scalar("Loss/validation", 2.0, 0)
+
+
+def curves_by_tag(ask):
+    """Number of runs with a curve for each tag of a page."""
+    return Counter(tag for tags in ask("plugin/scalars/tags").values() for tag in tags)
+
+
+@claim(
+    "pytorch-notes/scalars-panel-compares-in-one-chart",
+    verdict=CONDITIONAL,
+    finding="A chart belongs to one tag, and has a curve for each run. add_scalars makes a run of each value of its "
+    "dictionary: one chart. But the example's Loss/Epoch_Train and Loss/Epoch_Val are two tags of one run, and stand "
+    "in a chart each.",
+    controls=[override("two tags of one run", record=as_two_tags)],
+)
+def test_a_chart_has_the_curves_of_one_tag(example, page, tmp_path, record=as_curves_of_one_tag):
+    of_the_example = curves_by_tag(page(example(epochs=8, lean=True).folder))
+    assert of_the_example["Loss/Epoch_Train"] == of_the_example["Loss/Epoch_Val"] == 1
+    with SummaryWriter(tmp_path) as writer:
+        record(writer)
+    assert curves_by_tag(page(tmp_path)) == {"Loss": 2}
+
+
+def all_of(weights):
+    return weights
+
+
+def one_of(weights):
+    return weights[:1]
+
+
+@claim(
+    "pytorch-notes/histograms-panel-values-counts-steps",
+    finding="Each bar counts the numbers up to its right edge that no earlier one has; together they count all.",
+    controls=[override("a single weight recorded", chosen=one_of)],
+)
+def test_the_histograms_panel_counts_weights_by_value_at_every_step(page, tmp_path, evidence, chosen=all_of):
+    weights = {step: (1 + step) * torch.randn(1000) for step in (0, 1, 2)}
+    with SummaryWriter(tmp_path) as writer:
+        for step, values in weights.items():
+            writer.add_histogram("weight", chosen(values), step)
+    shown = page(tmp_path)("plugin/histograms/histograms?run=.&tag=weight")
+    assert [step for _, step, _ in shown] == list(weights)
+    for _, step, bars in shown:
+        _, right, counts = torch.tensor(bars, dtype=torch.float64).T
+        evidence.curve(f"step {step}", right, {"weights": counts}, x_label="value")
+        up_to = (weights[step].double() <= right[:, None] + 1e-9).sum(1)
+        torch.testing.assert_close(counts.cumsum(0), up_to.double())
+        assert counts.sum() == 1000
 
 
 @claim(

@@ -54,8 +54,7 @@ def recognised(weights, samples, labels):
     verdict=CONDITIONAL,
     finding="There are such problems: in that of Wilson et al. (2017), where each sample has features of its own, "
     "both fit all samples, and of new ones SGD gets all right, Adam only those of the more frequent class: it has "
-    "put more than three times as much weight on what only the samples that it learned from have. On digits it is "
-    "not so.",
+    "put more than three times as much weight on what only the samples that it learned from have.",
     controls=[override("SGD on both sides", adam=SGD)],
 )
 @settings(max_examples=5)

@@ -53,6 +53,22 @@ def test_a_new_net_with_the_saved_weights_predicts_the_same_bits(x, seed, path):
     assert torch.equal(new_model(x), model(x))
 
 
+def with_the_structure(model):
+    return checkpoint_of(model) | {"model_architecture": repr(model)}
+
+
+@claim(
+    "pytorch-notes/model-architecture-entry-is-class-name-or-structure",
+    finding="It is the class's name, and comes back from the file; of the structure there is nothing in it.",
+    controls=[override("the structure as printed", content=with_the_structure)],
+)
+@given(name=st.sampled_from(["Net", "Encoder"]), width=st.integers(1, 9), content=st.just(checkpoint_of))
+def test_the_checkpoint_names_the_class_of_the_model(name, width, content, path):
+    model = type(name, (nn.Linear,), {})(1, width)
+    torch.save(content(model), path)
+    assert torch.load(path)["model_architecture"] == name
+
+
 def class_name(model):
     return type(model).__name__
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
+from fitcore.testing import REFUTED, claim, override, replace
 from fitcore.testing.strategies import dtypes, strided, tensors
 from fitcore.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -63,9 +63,8 @@ def parameters_alone(module, destination, prefix, keep_vars):
 
 @claim(
     "pytorch-notes/state-dict-contains-buffers",
-    verdict=CONDITIONAL,
-    finding="Every parameter and every buffer, in all kinds of modules, but for buffers that were registered with "
-    "persistent=False: a model loaded from the file has those of its own constructor.",
+    finding="Every parameter and, by default, every buffer, in all kinds of modules: only those registered with "
+    "persistent=False are left out, and a model loaded from the file has those of its own constructor.",
     controls=[replace("torch.nn.Module._save_to_state_dict", parameters_alone)],
 )
 @given(kinds=st.lists(layers, max_size=4), persistent=buffer_names, other=buffer_names)

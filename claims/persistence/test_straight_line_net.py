@@ -51,7 +51,8 @@ def results(shared):
 @claim(
     "pytorch-notes/net-listing-test-error-small",
     finding="In 98 % of runs all five errors are below 1 (median of the largest: 0.15, mostly at x = 1); the others "
-    "stay below 2.5, unless all ten units are dead from the start, which about one run in ten thousand is to have.",
+    "stay below 2.5, unless all ten units are dead from the start, about one run in ten thousand (counted once, "
+    "outside this run).",
     controls=[override("one epoch", epochs=1)],
     trials=TRIALS,
 )
@@ -82,9 +83,10 @@ def test_the_net_leaves_the_line_below_its_training_range(results, trials, evide
 @claim(
     "pytorch-notes/net-listing-loss-monotone",
     verdict=REFUTED,
-    finding="In all but one run of 1,000 some epoch ends with a higher average than the one before, typically five of "
-    "the 99: batches are drawn anew, and Adam overshoots. From the first epoch to the last the loss falls by far more "
-    "than a hundredfold. Small steps of plain gradient descent on the full batch never raise it.",
+    finding="In all but one run of 1,000 (counted once, outside this run) some epoch ends with a higher average than "
+    "the one before, typically five of the 99: batches are drawn anew, and Adam overshoots. From the first epoch to "
+    "the last the loss falls by far more than a hundredfold. Small steps of plain gradient descent on the full batch "
+    "never raise it.",
     controls=[override("small steps on the full batch", optimizer=small_steps, batch_size=None)],
     trials=TRIALS,
 )

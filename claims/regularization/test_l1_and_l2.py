@@ -61,9 +61,9 @@ def printed(seed=42):
 
 @claim(
     "pytorch-notes/listing-regularisation-runs",
-    finding="It runs, where torch, its optim and pyplot have been imported. At seed 42 it ends with training losses of "
-    "0.020 (none), 0.016 (L2) and 1.27 (L1), test losses of 0.44, 0.47 and 0.42, and sums of norms of 23.0, 22.6 and "
-    "22.1.",
+    finding="Its training runs, where torch and its optim have been imported. At seed 42 it ends with training losses "
+    "of 0.020 (none), 0.016 (L2) and 1.27 (L1), test losses of 0.44, 0.47 and 0.42, and sums of norms of 23.0, 22.6 "
+    "and 22.1.",
     controls=[override("a network of other inputs", inputs=10)],
 )
 def test_the_listing_runs_and_learns(shared, evidence, inputs=20):

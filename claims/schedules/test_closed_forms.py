@@ -65,8 +65,7 @@ PRINTED = {
 
 @claim(
     parameter("statement"),
-    finding="To ten digits in each of the 100 epochs. (The one cycle turns in epoch 29, not 30: its first three "
-    "tenths end a step early.)",
+    finding="To ten digits in each of the 100 epochs.",
     controls=[override("stepped every second epoch", held=2)],
 )
 @pytest.mark.parametrize("statement", PRINTED)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from fitcore.evaluation.memory import allocated_bytes, shares_storage
-from fitcore.testing import CONDITIONAL, claim, override
+from fitcore.testing import CONDITIONAL, claim, error_of, override
 from fitcore.testing.strategies import broadcastable_shapes, numbered, shapes
 
 MARK = -1  # no element of a numbered tensor
@@ -109,7 +109,7 @@ def add_to_a_row(tensor, row):
 BACK_AND_FORTH = (
     "Writes to one element or one row change the original and so every row. But a whole expanded tensor refuses add_, "
     "mul_, copy_ and e[:] = matrix with a RuntimeError, since several of its elements are one in memory; write to the "
-    "original instead, or to a clone. Whether e[:] = 5 is refused depends on the version: by torch 2.11, not by 2.15."
+    "original instead, or to a clone."
 )
 
 
@@ -160,6 +160,23 @@ def test_an_expanded_tensor_refuses_to_be_written_as_a_whole(write, x, count, ex
     assert x.tolist() == values
     write(x)
     assert torch.equal(expanded, x.repeat(count, 1))
+
+
+REFUSES_A_NUMBER = {"2.11": True, "2.15": False}
+
+
+@claim(
+    "pytorch-notes/expand-write-propagates-back",
+    verdict=CONDITIONAL,
+    finding="Whether e[:] = 5 is refused depends on the version: by torch 2.11 it is, by 2.15 not.",
+    controls=[override("a copy", expand=copied)],
+)
+@given(x=rows, count=several, expand=st.just(torch.Tensor.expand))
+def test_a_number_for_the_whole_is_refused_or_reaches_the_original(x, count, expand):
+    before, version = x.clone(), ".".join(torch.__version__.split(".")[:2])
+    refused = error_of(expand(x, (count, -1)).__setitem__, slice(None), 5) is not None
+    assert torch.equal(x, before if refused else torch.full_like(x, 5))
+    assert refused == REFUSES_A_NUMBER.get(version, refused)
 
 
 def with_side(shape, side):

@@ -240,7 +240,8 @@ ends = st.floats(-1e3, 1e3, width=32)
 
 @claim(
     "pytorch-notes/linspace-includes-both-ends",
-    finding="To the last bit, for any start, end and number of values from two up.",
+    finding="Both ends to the last bit, the values between up to rounding, for any start, end and number of values "
+    "from two up.",
     controls=[replace("torch.linspace", without_the_end)],
 )
 @given(start=ends, end=ends, steps=st.integers(2, 50))

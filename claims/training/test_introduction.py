@@ -154,8 +154,9 @@ def test_without_backward_the_loop_runs_and_learns_nothing(learning_curves, tria
 
 @claim(
     "pytorch-notes/intro-repaired-loss-falls-every-seed",
-    finding="It starts between 2 and 58 and ends at a sixth of that at most, in each of 200,000 seeds; also where no "
-    "hidden unit is active, since the bias of the output still learns the mean of the targets.",
+    finding="It starts between 2 and 58 and ends at a sixth of that at most, in each of 200,000 seeds (counted once, "
+    "outside this run); also where no hidden unit is active, since the bias of the output still learns the mean of the "
+    "targets.",
     controls=[override("no backward", order=DELETED)],
     trials=TRIALS,
 )
@@ -172,8 +173,9 @@ def no_active_unit(weights, **_):
 
 @claim(
     "pytorch-notes/intro-repaired-final-mse-below-0.1",
-    finding="The median is 0.004, and 99.6 % of 200,000 seeds end below 0.1. The others have few hidden units that are "
-    "active on x = 1, 2, 3 at the start, and those without any end at 8/3, the variance of the targets.",
+    finding="The median is 0.004, and 99.6 % of 200,000 seeds end below 0.1 (counted once, outside this run). The "
+    "others have few hidden units that are active on x = 1, 2, 3 at the start, and those without any end at 8/3, the "
+    "variance of the targets.",
     controls=[
         override("no backward", order=DELETED),
         replace("torch.nn.init.kaiming_uniform_", no_active_unit),
@@ -281,7 +283,8 @@ def test_a_second_backward_doubles_the_gradients_of_a_layer(clear=nn.Module.eval
     verdict=CONDITIONAL,
     finding="At lr 0.01 the growing steps swing past the line and back: the error ends at 2.9 instead of 0.004 "
     "(medians), and is higher in 99.97 % of 200,000 seeds; in the rest the swing just then crosses the line. At lr "
-    "0.00001, where steps are too small, their growth helps: the error is lower in each of 60,000 seeds.",
+    "0.00001, where steps are too small, their growth helps: the error is lower in each of 60,000 seeds. (Seeds "
+    "counted once, outside this run.)",
     controls=[override("zeroed after all", skipping=REPAIRED)],
     trials=TRIALS,
 )

@@ -22,18 +22,20 @@ unregularised = override("the base network again", recipe="baseline")
 @claim(
     "tuning-cases/mnist-overfit-train99-test97",
     verdict=CONDITIONAL,
-    finding="It is a matter of how many digits there are. The printed network, repaired, came to 99.2 % and 97.25 % "
-    "after five epochs with 8,000 of the 60,000 digits (one run). The gap falls with their number: here from 19 points "
-    "with 120 to 5 with 1,000, where 9 % of the test digits are missed. Macro F1 stays within a point of accuracy. The "
-    "claim asserts how the gap falls; the printed figures themselves need the printed network and some 8,000 digits.",
+    finding="It is a matter of how many digits there are. With 8,000 of the 60,000 the printed network, repaired, came "
+    "after five epochs to 99.3 ± 0.1 % on them and 97.6 ± 0.2 % on others, macro F1 likewise (means of eight copies, "
+    "tried apart). With fewer it overfits more: here, with a quarter of the channels, by 19 points with 120 digits and "
+    "5 with 1,000, where 9 % of the test digits are missed. Macro F1 stays within a point of accuracy. Asserted is "
+    "that it overfits, and the more the fewer the digits; the printed figures need the printed network and some 8,000.",
     controls=[as_many],
 )
 def test_how_far_the_network_overfits_depends_on_the_number_of_digits(recipes, copies, evidence, few="few"):
     less, more = (recipes(digits, most=8).scores["baseline"] for digits in (few, "many"))
     measured = [more[metric].mean() / 100 for metric in ("training accuracy", "test accuracy", "macro F1")]
-    evidence.figure("after five epochs", reported=[0.99, 0.9725, 0.9723], measured=measured, tolerance=0.005)
+    name = "five epochs, with as many digits as this run has"
+    evidence.figure(name, reported=[0.99, 0.9725, 0.9723], measured=measured, tolerance=0.005)
     assert less["training accuracy"].mean() > 99
-    assert 0 < more["gap"].mean() < 0.8 * less["gap"].mean()
+    assert 1 < more["gap"].mean() < 0.8 * less["gap"].mean()
     assert more["test accuracy"].mean() > less["test accuracy"].mean()
     assert abs(more["macro F1"] - more["test accuracy"]).max() < 1
     one = copies("many")[0]
@@ -44,7 +46,7 @@ def test_how_far_the_network_overfits_depends_on_the_number_of_digits(recipes, c
 @claim(
     "tuning-cases/mnist-fewer-data-larger-gap",
     finding="About 19 points with 120 digits and 40 epochs, and 5 with 1,000 and 5; of the printed network about 5 "
-    "with 1,000 (four runs) and 2 with 8,000 (one run).",
+    "with 1,000 (four runs) and 1.7 ± 0.1 with 8,000 (eight runs, tried apart).",
     controls=[as_many],
 )
 def test_fewer_digits_leave_a_larger_gap(recipes, evidence, few="few"):
@@ -108,40 +110,52 @@ def test_the_bundle_helps_a_network_that_overfits(recipes, evidence, recipe="tog
 
 @claim(
     "tuning-cases/dropout-wd-shrinks-gap",
-    finding="By about a tenth with 120 digits, from 19 points to 17. The printed network with 8,000 digits and "
-    "five epochs went from 2.0 to 1.5 points (one run), by a lower training accuracy at the same test accuracy.",
-    controls=[unregularised],
+    verdict=CONDITIONAL,
+    finding="It shrinks the gap, but not always markedly. With 120 digits that of the losses falls by a third, that of "
+    "the accuracies by about a tenth, from 19 points to 17. With 8,000 digits the printed network went, after five "
+    "epochs, from 1.7 to 1.2 points (0.5 ± 0.1, means of eight copies, tried apart), by a lower training accuracy at "
+    "the same test accuracy.",
+    controls=[unregularised, override("more digits for the second model", second="many", most=3)],
 )
-def test_the_bundle_shrinks_the_gap(recipes, evidence, recipe="together"):
-    few = recipes("few", "together")
-    evidence.compare("gap in points, few digits", {arm: scores["gap"] for arm, scores in few.scores.items()})
-    assert few.difference("gap", recipe).mean < 0
-    assert few.difference("gap of losses", recipe).mean < 0
+def test_the_bundle_shrinks_the_gap_of_losses_markedly_and_that_of_accuracies_a_little(
+    recipes, evidence, *, recipe="together", second="few", most=None
+):
+    few, other = recipes("few", "together", most=most), recipes(second, "together", most=most)
+    for metric in ("gap", "gap of losses"):
+        evidence.compare(f"{metric}, few digits", {arm: scores[metric] for arm, scores in few.scores.items()})
+    of_accuracies, of_losses = (
+        1 - other.scores[recipe][metric].mean() / few.scores["baseline"][metric].mean()
+        for metric in ("gap", "gap of losses")
+    )
+    assert 0 < of_accuracies < 0.3
+    assert of_losses > 0.1
 
 
 @claim(
     "tuning-cases/dropout-wd-gains-1-65-points-full-run",
     verdict=REFUTED,
-    finding="The printed figures would take 60 % of the test errors away; measured are about 10 % with 120 "
-    "digits and 8 % with 1,000. Not run with the document's 60,000, except where all of MNIST is given; with 8,000 the "
-    "printed network came to 97.25 % both with them and without (one run each).",
-    controls=[override("training digits for the second model", metric="training accuracy")],
+    finding="The printed figures would take 60 % of the test errors away. With 120 digits the bundle gains as many "
+    "points, about 2, but of 19 missed, which is a tenth; with 1,000 about 6 % (0.5 ± 0.4 points, eleven copies tried "
+    "apart). The document's 60,000 were not run here; with 8,000 the printed network, which has 97.6 % without the "
+    "bundle, gains 0.0 ± 0.2 points (eight copies, tried apart).",
+    controls=[override("more digits for the second model", second="many")],
 )
-def test_the_bundle_gains_less_than_printed(recipes, evidence, metric="test accuracy"):
+def test_the_bundle_gains_less_than_printed(recipes, evidence, second=None):
     shares = []
     for digits in ("few", "many"):
-        scores = recipes(digits, "together", most=14).scores
-        before, after = scores["baseline"]["test accuracy"].mean(), scores["together"][metric].mean()
+        before = recipes(digits, most=14).scores["baseline"]["test accuracy"].mean()
+        after = recipes(second or digits, "together", most=14).scores["together"]["test accuracy"].mean()
         shares.append((after - before) / (100 - before))
         evidence.figure(f"points gained, {digits} digits", reported=1.65, measured=after - before, tolerance=0.005)
     evidence.table("share of the test errors taken away", [{"few digits": shares[0], "many digits": shares[1]}])
+    assert shares[0] < 0.25
     assert np.mean(shares) < 0.35 < (0.9890 - 0.9725) / (1 - 0.9725)
 
 
 @claim(
     "tuning-cases/weight-decay-1e-4-alone-helps-generalisation",
     verdict=REFUTED,
-    finding="It does next to nothing: alone it changes the test loss by less than 1 % and accuracy by 0.01 points, and "
+    finding="It does next to nothing: alone it changes the test loss by less than 1 % and accuracy by 0.1 points, and "
     "beside dropout both by no more than their noise. Dropout alone does what the two do.",
     controls=[override("dropout for weight decay", part="dropout", rest="weight decay")],
 )

@@ -13,7 +13,7 @@ from fitcore.data import mnist
 from fitcore.ensembles import Ensemble, cross_entropies, fit
 from fitcore.models import MLP
 from fitcore.seeding import seeded
-from fitcore.testing import REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, claim, override
 from fitcore.training import compare
 
 IMPROVED = {"deep": True, "batch_norm": True, "dropout": 0.3, "decay": True}
@@ -55,21 +55,28 @@ def test_batch_norm_speeds_up_the_deeper_network(greenhouse, evidence, batch_nor
 
 @claim(
     "tuning-cases/light-dropout-curbs-overfitting-flower",
-    verdict=REFUTED,
-    finding="The test loss is 1.32 with it and 1.30 without, the test accuracy 45 % and 46 %. It raises the training "
-    "loss by 0.11, so that the gap narrows, but from the wrong side. At a constant rate, where the network overfits, "
-    "it lowers the test loss a little, by 0.02 ± 0.01, and leaves the accuracy (measured once, 24 seeds).",
+    verdict=CONDITIONAL,
+    finding="Where the network overfits, at a constant rate, it narrows the gap between training and test loss a "
+    "little, by 0.08 of 1.26, and lowers the test loss by 0.02 ± 0.01 (24 seeds, measured once, apart). With the "
+    "listing's decay, where it overfits less, the test loss is 1.32 with it and 1.31 without: it raises the training "
+    "loss by 0.11, so that the gap narrows from the wrong side. The test accuracy stays, at 45 to 47 %.",
     controls=[override("left out both times", dropout=0.0)],
 )
-def test_light_dropout_raises_the_training_loss_alone(greenhouse, evidence, dropout=0.3):
-    comparison = greenhouse.compare({"dropout": {"dropout": dropout}}, copies=5, **IMPROVED | {"dropout": 0.0})
-    effects = {metric: comparison.difference(metric, "dropout") for metric in ("training loss", "test loss")}
-    accuracy = comparison.difference("test accuracy", "dropout")
-    evidence.compare(f"with dropout, less without; {greenhouse.source}", {k: v.values for k, v in effects.items()})
-    evidence.table("test accuracy", comparison.rows("test accuracy"))
-    assert effects["training loss"].mean > 0.05
-    assert effects["test loss"].mean > -0.02
-    assert abs(accuracy.mean) < 0.04
+def test_light_dropout_narrows_the_gap_and_with_the_decay_from_the_wrong_side(greenhouse, evidence, dropout=0.3):
+    changes, without = {"dropout": {"dropout": dropout}}, IMPROVED | {"dropout": 0.0}
+    decaying = greenhouse.compare(changes, copies=5, **without)
+    constant = greenhouse.compare(changes, copies=5, **without | {"decay": False})
+    losses = "training loss", "test loss"
+    for schedule, comparison in (("decay", decaying), ("constant rate", constant)):
+        effects = {loss: comparison.difference(loss, "dropout").values for loss in losses}
+        evidence.compare(f"{schedule}: with dropout, less without; {greenhouse.source}", effects)
+    evidence.table("test accuracy, decay", decaying.rows("test accuracy"))
+    training, test = (constant.difference(loss, "dropout").mean for loss in losses)
+    assert test - training < 0
+    training, test = (decaying.difference(loss, "dropout").mean for loss in losses)
+    assert training > 0.05
+    assert test > -0.02
+    assert abs(decaying.difference("test accuracy", "dropout").mean) < 0.04
 
 
 def digits(seeds, dropout=0.0, weight_decay=0.0):
@@ -128,7 +135,7 @@ def test_the_weight_decay_of_cases_1_and_3_is_idle(shared, evidence, case, decay
     "tuning-cases/single-factor-ablation-exposes-idle-parts",
     finding="In case 2's deeper network dropout moves the test accuracy by a point at most. The decay of the rate "
     "raises the training loss by 0.5, alone or in the bundle. Without batch normalisation the bundle loses 10 "
-    "to 15 points of 46.",
+    "to 17 points of 47.",
     controls=[
         override("a rate that stays", decay=False),
         override("without batch normalisation", batch_norm=False),

@@ -11,7 +11,7 @@ from fitcore.data import cifar10
 from fitcore.ensembles import Ensemble, cross_entropies, fit
 from fitcore.models import MLP
 from fitcore.seeding import seeded
-from fitcore.testing import REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override
 
 IMPROVED = {"deep": True, "batch_norm": True, "dropout": 0.3, "decay": True}
 TOO_SMALL = IMPROVED | {"batch_norm": False, "narrowed": 16}
@@ -83,13 +83,17 @@ def test_the_improved_network_has_the_higher_test_accuracy(greenhouse, evidence,
 
 @claim(
     "tuning-cases/flower-bundle-converges-faster",
-    finding="From the second epoch on, with four batches an epoch: after five the running loss is 0.84 against 1.51, "
-    "and with 1,000 images still 0.46 against 0.85 after 15 epochs (measured once). At the printed widths and 64x64 "
-    "pixels it is 0.31 against 0.94 after five (measured once, 250 images), until the decay holds it up: there the "
-    "initial network is ahead after 15 epochs, with 0.09 against 0.13.",
-    controls=[override("without batch normalisation", improved=IMPROVED | {"batch_norm": False})],
+    verdict=CONDITIONAL,
+    finding="Until the rate first decays, from the second epoch on: after five, of four batches each, the running loss "
+    "is 0.84 against 1.51. Then it hardly moves, and the initial network catches up: its distance, 0.70 in the sixth "
+    "epoch, is 0.37 in the 15th. At the printed widths and 64x64 pixels it is 0.31 against 0.94 after five epochs, and "
+    "after 15 the initial network is ahead, with 0.09 against 0.13 (measured once, apart, 250 images).",
+    controls=[
+        override("without batch normalisation", improved=IMPROVED | {"batch_norm": False}),
+        override("a rate that stays", improved=IMPROVED | {"decay": False}),
+    ],
 )
-def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse, evidence, improved=IMPROVED):
+def test_the_improved_network_converges_faster_until_its_rate_decays(greenhouse, evidence, improved=IMPROVED):
     comparison = greenhouse.compare({"improved": improved}, copies=5)
     curves = {
         variant: [scores[f"running loss of epoch {epoch}"].mean() for epoch in range(1, 16)]
@@ -98,6 +102,7 @@ def test_the_improved_network_has_the_lower_loss_after_as_many_epochs(greenhouse
     evidence.curve(f"running loss on {greenhouse.source}", range(1, 16), curves, x_label="epoch")
     gains = [comparison.difference(f"running loss of epoch {epoch}", "improved").mean for epoch in range(2, 16)]
     assert np.max(gains) < -0.1
+    assert gains[15 - 2] > gains[6 - 2] + 0.1
 
 
 @claim(

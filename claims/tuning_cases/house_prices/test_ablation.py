@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, claim, override
 from fitcore.training import Comparison
 
 DEEPER = {"hidden": (64, 32), "weight_decay": 1e-5}
@@ -55,13 +55,25 @@ def relative_changes(maes):
 
 @claim(
     "tuning-cases/case3-bn-stabilises-training",
-    verdict=REFUTED,
-    finding="From the tenth epoch on the validation MAE changes by 16 % an epoch with it and by 6 % without "
-    "(means), and more than twice as much in absolute terms.",
-    controls=[override("no BatchNorm", batch_norm=False)],
+    verdict=CONDITIONAL,
+    finding="At rates that are too large it does: at 0.7 plain networks end, after five epochs, near the error of the "
+    "mean price (0.77) or above, with BatchNorm at 0.2 (medians). At the document's 0.001 it is the other way round: "
+    "from the tenth epoch on the validation MAE changes by 16 % an epoch with it and by 6 % without (means), and more "
+    "than twice as much in absolute terms.",
+    controls=[
+        override("no BatchNorm", batch_norm=False),
+        override("a rate that the plain network stands", too_large=1e-3),
+    ],
     trials=60,
 )
-def test_batchnorm_makes_the_validation_error_fluctuate_more(initial, improved, trials, evidence, batch_norm=True):
+def test_batchnorm_keeps_a_fast_rate_stable_and_makes_the_error_fluctuate_at_a_slow_one(
+    initial, improved, trials, evidence, *, batch_norm=True, too_large=0.7
+):
+    fast = {"lr": too_large, "epochs": 5}
+    steady, stuck = improved(batch_norm=batch_norm, **fast).test[-1], initial(**DEEPER, **fast).test[-1]
+    evidence.compare(f"test MAE at a rate of {too_large:g}, 5 epochs", {"BatchNorm": steady, "without": stuck})
+    trials.less(0.7, stuck, name="too large a rate: without BatchNorm little better than the mean price")
+    trials.less(steady, stuck, name="too large a rate: better with BatchNorm")
     normalised, plain = (arm.validation.numpy() for arm in (improved(batch_norm=batch_norm), initial(**DEEPER)))
     evidence.curve(
         "validation MAE, one seed", range(1, 51), {"BatchNorm": normalised[:, 0], "without": plain[:, 0]}, "epoch"

@@ -88,15 +88,18 @@ def test_early_stopping_triggers_before_epoch_50(improved, trials, evidence, bat
     "about 0.49 instead of 0.55 after 30 epochs.",
     controls=[
         override("an end before overtraining", end=4),
+        override("noisy prices instead of the printed ones", prices="noisy"),
     ],
     trials=60,
 )
-def test_early_stopping_helps_against_noise_and_not_as_printed(improved, on_noisy_data, trials, evidence, end=30):
-    printed, noisy = improved(), on_noisy_data()
+def test_early_stopping_helps_against_noise_and_not_as_printed(
+    improved, on_noisy_data, trials, evidence, *, end=30, prices="printed"
+):
+    printed, noisy = {"printed": improved, "noisy": on_noisy_data}[prices](), on_noisy_data()
     stopped, noisy_stopped = printed.stopped().test, noisy.stopped().test
     evidence.compare("test MAE, as printed", {"stopped": stopped, "50 epochs": printed.test[-1]})
     evidence.compare("test MAE, noisy targets", {"stopped": noisy_stopped, f"{end} epochs": noisy.test[end - 1]})
-    assert (stopped - printed.test[-1]).mean() > -0.006
+    assert (stopped - printed.test[-5:].mean(0)).mean() > -0.002
     trials.less(printed.test[40:].mean(0), printed.test[10:20].mean(0), name="as printed: still falling")
     trials.less(noisy_stopped, noisy.test[end - 1], name="noisy targets: lower")
 

@@ -24,8 +24,9 @@ PATIENTS = {
 
 @claim(
     "tuning-cases/evaluate-first-then-tune",
-    finding="Underfitting, a regressor gained from training on and nothing from stopping early; overfitting, it gained "
-    "from stopping early and lost by training on. Learning curves told which it was in nearly every run.",
+    finding="A regressor that underfitted gained from longer training and nothing from stopping early; one that "
+    "overfitted gained from stopping early and lost by longer training. Learning curves told which it was in nearly "
+    "every run.",
     controls=[override("remedies exchanged", prescribed=(Pattern.OVERFITTING, Pattern.UNDERFITTING))],
     trials=60,
 )
