@@ -67,8 +67,8 @@ def test_a_rate_above_the_limit_diverges(trials, evidence, lr):
     evidence.curve("log10 of the first draw's loss", range(51), {f"lr = {lr}": losses[:, 0].log10()}, x_label="epoch")
     trials.always(steps_over(trajectory), "every update passes the optimum")
     trials.always((along_the_steepest(trajectory).abs().diff(dim=0) > 0).all(0), "and ends farther from it")
-    trials.mostly((losses.diff(dim=0) > 0).all(0), 0.8, "and higher, unless the start was near it")
-    trials.mostly(losses[-1] > 1_000 * losses[0], 0.8, "a thousandfold in the end")
+    trials.mostly((losses.diff(dim=0) > 0).all(0), 0.5, "and higher, unless the start was near it")
+    trials.mostly(losses[-1] > 1_000 * losses[0], 0.5, "a thousandfold in the end")
 
 
 @claim(
