@@ -222,7 +222,7 @@ def test_only_an_order_of_classes_leaves_a_trace(fit, trials, evidence, by_class
     trials.less(
         lean[shuffled], lean[by_class], by=0.3, name="in order of class, networks lean to the classes seen last"
     )
-    trials.equivalent(lean[FIXED], lean[shuffled], within=0.4, name="in a random order that is kept they don't")
+    trials.equivalent(lean[FIXED], lean[shuffled], within=0.5, name="in a random order that is kept they don't")
     trials.equivalent(*recency, within=0.15, name="nor do they know better what was seen last")
 
 
