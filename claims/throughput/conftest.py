@@ -27,7 +27,7 @@ def device() -> Iterator[torch.device]:
 
 @pytest.fixture
 def ceilings(shared, device) -> Ceilings:
-    """What this device's products and copies reach in this session."""
+    """What this device's products and copies reach in this run."""
     return shared(measured_ceilings, device)
 
 
