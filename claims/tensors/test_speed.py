@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits
 from fitcore.testing import CONDITIONAL, claim, override
 
 ROUNDS = 15
+TICK = 1e-7  # least duration of a call that we believe a clock: one may see none at all
 SIZES = (10, 1_000, 100_000, 1_000_000)
 
 
 def seconds(*contenders, clock, at_least=2e-4):
     """Least time of a call of each, (contenders,), of rounds in which they take turns."""
-    calls = [ceil(at_least / min(repeat(run, timer=clock, number=1, repeat=9))) for run in contenders]
+    calls = [ceil(at_least / max(min(repeat(run, timer=clock, number=1, repeat=9)), TICK)) for run in contenders]
     rounds = [
         [timeit(run, timer=clock, number=n) / n for run, n in zip(contenders, calls, strict=True)]
         for _ in range(ROUNDS)
