@@ -19,7 +19,7 @@ from fitcore.training import EarlyStopping
 
 traces = pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated, and yet what add_graph calls
 
-TRIALS = 40
+TRIALS = 54
 NOISE_VARIANCE = 1.5**2
 PARTS = slice(400), slice(400, None)  # training and validation samples
 
