@@ -19,7 +19,9 @@ settings.load_profile("fitcore")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU, with the reason, where there is none."""
+    """Skip what needs a GPU, with the reason, where there is none; run last what is timed beside JAX."""
+    # JAX starts threads, after which a fork, as of a loader's workers, may wait for ever.
+    items.sort(key=lambda item: "throughput" in item.path.parts)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu:
         import torch  # noqa: PLC0415
