@@ -113,7 +113,7 @@ def also_turned_and_jittered(padding, fill):
     "from 0 for the same images as they are, and raise its deviation by 0.13 to 0.15. Filled with the mean colour, "
     "(125, 123, 114), it stays at 0.",
     controls=[override("no borders", padding=0)],
-    trials=10,
+    trials=25,
 )
 @pytest.mark.parametrize(
     ("augmentation", "std"),
