@@ -117,7 +117,7 @@ def test_smaller_networks_overfit_less_where_labels_are_wrong(
     trials.less(flat.gap, deep.gap, name="wrong labels: fewer layers, narrower gap")
     trials.less(wide.held_out[-1], narrow.held_out[-1], name="wrong labels: fewer neurons, higher accuracy")
     assert (clean_narrow.gap - clean_wide.gap).median() > -0.01
-    assert (clean_wide.held_out[-1] - clean_narrow.held_out[-1]).median() > 0
+    assert (clean_wide.held_out[-1] - clean_narrow.held_out[-1]).mean() > 0.02
 
 
 class ListedMLP(nn.Module):
