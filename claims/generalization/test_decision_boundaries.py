@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 STEP = 0.1
 LOW, HIGH = (-2.0, -1.5), (3.0, 2.0)
 PIXELS = 6  # a cell
-TRIALS = 150
+TRIALS = 180
 
 
 def two_columns(n=100):
