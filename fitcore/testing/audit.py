@@ -1,10 +1,11 @@
 """Do verdicts depend on luck? ``python -m fitcore.testing.audit --seeds 20 claims/shapes`` runs claims again and again.
 
 Every run moves all seeds of the suite (``--base-seed``). Claims that came out differently from run to run are listed,
-and what can be said of those that never did: an upper bound on how often they might.
+and what can be said of those that never did: an upper bound on how often they might, and which assertions come close.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fitcore.testing.errors import ClaimError
+from fitcore.testing.margins import ENOUGH, margins
 from fitcore.testing.report.reading import read_report
 from fitcore.testing.report.schema import Report
 from fitcore.testing.statistics import FLAKE
 
 CONFIDENCE = 0.95
+FEWEST_FOR_A_SPREAD = 5
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run pytest under each base seed and print what changed; 0 if nothing did."""
     options, pytest_arguments = _parser().parse_known_args(arguments)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
-        run = partial(_run, arguments=pytest_arguments, folder=Path(folder))
+    with TemporaryDirectory() as name, ThreadPoolExecutor(options.jobs) as pool:
+        folder = Path(name)
         try:
-            found = audit(list(pool.map(run, seeds)))
+            found = audit(list(pool.map(partial(_run, arguments=pytest_arguments, folder=folder), seeds)))
         except ClaimError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        varying = margins([_notes(folder, seed) for seed in seeds]) if len(seeds) >= FEWEST_FOR_A_SPREAD else []
     for claim, failed in sorted(found.failures.items()):
         print(f"{claim}: failed under {len(failed)} of {found.runs} base seeds: {', '.join(map(str, failed))}")
     steady = found.claims - len(found.failures)
@@ -86,13 +90,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{len(found.risks)} estimated how likely they are to fail on fresh seeds, {thin} of them "
             f"at more than {FLAKE:g} in some run; the largest is {risk:.1e}, of {riskiest}"
         )
+    if varying:
+        close = [margin for margin in varying if margin.deviations < ENOUGH]
+        print(
+            f"{len(varying)} comparisons by plain assertions vary with the base seed, {len(close)} of them less than "
+            f"{ENOUGH:.1f} standard deviations from failing"
+        )
+        for margin in close:
+            print(f"  {margin.deviations:.1f}: {margin.test}, line {margin.line}: {margin.code}")
     return int(bool(found.failures))
+
+
+def _notes(folder: Path, seed: int) -> Path:
+    """Where a run notes what its assertions compare."""
+    return folder / f"{seed} margins"
 
 
 def _run(seed: int, arguments: Sequence[str], folder: Path) -> Report:
     directory = folder / str(seed)
     command = [sys.executable, "-m", "pytest", *arguments, "--base-seed", str(seed), "--claim-report", str(directory)]
-    done = subprocess.run([*command, "-q"], capture_output=True, text=True, check=False)
+    noting = ["-p", "fitcore.testing.margins", "--claim-margins", str(_notes(folder, seed))]
+    # What pytest has compiled for other runs doesn't tell of assertions that pass: these compile anew, all once.
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    done = subprocess.run(
+        [*command, *noting, "-o", "enable_assertion_pass_hook=true", "-q"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         report = read_report(directory)
     except ClaimError as error:

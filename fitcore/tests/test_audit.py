@@ -63,6 +63,34 @@ def test_sure(trials, sure=True):
     assert re.search(rf"{estimates}; the largest is \S+e-\d+, of doc/sure\n", done.stdout)
 
 
+def test_an_assertion_that_comes_close_to_failing_is_shown(project: Project):
+    project.catalogue(HEAD + entry("close") + entry("far"))
+    project.claims("""
+import random
+from hypothesis import given, strategies as st
+
+@claim("doc/close", controls=[override("never", above=10)])
+def test_close(above=-3):
+    assert random.gauss() > above
+
+@claim("doc/far", controls=[override("close by", above=1)])
+def test_far(above=-100):
+    assert 9 < 10
+    assert random.gauss() > above
+
+@claim("doc/far", controls=[override("never", above=1)])
+@given(x=st.floats(0, 1), above=st.just(-1e-9))
+def test_property(x, above):
+    assert x > above
+""")
+    done = run(project, "--seeds", "5", "test_claims.py")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    told = "2 comparisons by plain assertions vary with the base seed, 1 of them less than 4.8 standard deviations from"
+    assert lines[-2] == f"{told} failing"
+    assert re.fullmatch(r"  \d\.\d: test_claims.py::test_close, line \d+: random.gauss\(\) > above", lines[-1])
+
+
 def test_a_run_that_leaves_no_report_is_told(project: Project):
     project.catalogue("nonsense")
     project.pytester.makepyfile(test_claims=IMPORTS)
