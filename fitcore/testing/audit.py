@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from fitcore.testing.errors import ClaimError
 from fitcore.testing.margins import ENOUGH, margins
 from fitcore.testing.report.reading import read_report
-from fitcore.testing.report.schema import Report
-from fitcore.testing.statistics import FLAKE
+from fitcore.testing.report.schema import Decision, Report
+from fitcore.testing.statistics import FLAKE, fresh_seed_failure
 
 CONFIDENCE = 0.95
 FEWEST_FOR_A_SPREAD = 5
@@ -33,14 +33,15 @@ class Audit:
         runs: number of base seeds.
         failures: by statement, the base seeds under which it wasn't confirmed, or a control of it wasn't detected.
         claims: number of statements that ran.
-        risks: by statement, the largest probability to fail on fresh seeds that its claims estimated of themselves.
+        risks: by decision (its test's node id and name), the probability to fail on fresh seeds, estimated from its
+            trials under all base seeds together.
 
     """
 
     runs: int
     failures: dict[str, list[int]]
     claims: int
-    risks: dict[str, float]
+    risks: dict[tuple[str, str], float]
 
     @property
     def bound(self) -> float:
@@ -50,18 +51,25 @@ class Audit:
 
 def audit(reports: Sequence[Report]) -> Audit:
     """Compare reports of the same claims under several base seeds."""
-    ran, failures, risks = set[str](), dict[str, list[int]](), dict[str, float]()
+    ran, failures = set[str](), dict[str, list[int]]()
+    decisions = dict[tuple[str, str], list[Decision]]()
     for report in reports:
         for claim in report["claims"]:
             if claim["outcome"] in ("confirmed", "violated", "error"):
                 ran.add(claim["id"])
             if claim["outcome"] in ("violated", "error"):
                 failures.setdefault(claim["id"], []).append(report["environment"]["base_seed"])
-            estimates = (record.get("fresh_seed_failure") for test in claim["tests"] for record in test["evidence"])
-            for risk in estimates:
-                if isinstance(risk, float):
-                    risks[claim["id"]] = max(risk, risks.get(claim["id"], 0.0))
-    return Audit(len(reports), failures, len(ran), risks)
+            for test in claim["tests"]:
+                for record in test["evidence"]:
+                    if record["type"] == "decision" and record["fresh_seed_failure"] is not None:
+                        decisions.setdefault((test["nodeid"], record["name"]), []).append(record)
+    return Audit(len(reports), failures, len(ran), {which: _risk(taken) for which, taken in decisions.items()})
+
+
+def _risk(taken: Sequence[Decision]) -> float:
+    hits = sum(round(decision["estimate"] * decision["trials"]) for decision in taken)
+    seen = sum(decision["trials"] for decision in taken)
+    return max(fresh_seed_failure(hits, seen, decision["trials"], decision["threshold"]) for decision in taken)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,13 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{steady} of {found.claims} statements came out the same under all {found.runs} base seeds: "
         f"each fails with probability below {found.bound:.2g} ({CONFIDENCE:.0%} confidence)"
     )
+    thin = sorted((risk, which) for which, risk in found.risks.items() if risk > FLAKE)
     if found.risks:
-        riskiest, risk = max(found.risks.items(), key=lambda of_claim: of_claim[1])
-        thin = sum(risk > FLAKE for risk in found.risks.values())
         print(
-            f"{len(found.risks)} estimated how likely they are to fail on fresh seeds, {thin} of them "
-            f"at more than {FLAKE:g} in some run; the largest is {risk:.1e}, of {riskiest}"
+            f"{len(found.risks)} decisions were taken on trials, {len(thin)} of them at a risk of more than {FLAKE:g}"
         )
+    for risk, (test, decision) in reversed(thin):
+        print(f"  {risk:.1e}: {test}: {decision}")
     if varying:
         close = [margin for margin in varying if margin.deviations < ENOUGH]
         print(

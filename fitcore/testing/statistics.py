@@ -136,6 +136,17 @@ def trials_needed(rate: float, at_least: float = 0.5) -> int:
     return int(sizes[errs][-1]) + 1
 
 
+def fresh_seed_failure(hits: int, seen: int, trials: int, at_least: float) -> float:
+    """Estimate the probability that ``trials`` fresh trials don't confirm what ``hits`` of ``seen`` have shown.
+
+    Exact for the observed share, taken half a hit short of certainty either way.
+    """
+    from scipy.stats import binom
+
+    fewest = int(_fewest_hits(trials, at_least))
+    return float(binom.cdf(fewest - 1, trials, (hits + 0.5) / (seen + 1)))
+
+
 def _share_above(rule: str, shows: NDArray[np.bool_], at_least: float) -> Decision:
     from scipy.stats import binom
 
@@ -146,7 +157,6 @@ def _share_above(rule: str, shows: NDArray[np.bool_], at_least: float) -> Decisi
         needed = math.ceil(math.log(ALPHA) / math.log(at_least))
         raise ClaimError(f"{rule}(at_least={at_least}) needs at least {needed} trials to decide, got {n}")
     p_value = float(binom.sf(hits - 1, n, at_least))
-    fewest = int(_fewest_hits(n, at_least))
     return Decision(
         rule=rule,
         trials=n,
@@ -154,8 +164,8 @@ def _share_above(rule: str, shows: NDArray[np.bool_], at_least: float) -> Decisi
         interval=_share_interval(hits, n),
         threshold=at_least,
         p_value=p_value,
-        fresh_seed_failure=float(binom.cdf(fewest - 1, n, (hits + 0.5) / (n + 1))),
-        confirmed=hits >= fewest,
+        fresh_seed_failure=fresh_seed_failure(hits, n, n, at_least),
+        confirmed=hits >= int(_fewest_hits(n, at_least)),
     )
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fitcore.testing.audit import audit
+from fitcore.testing.statistics import fresh_seed_failure
 from fitcore.tests.project import HEAD, IMPORTS, Project, entry
 from fitcore.tests.reports import case, claim, decision, pending, report
 
@@ -22,16 +23,20 @@ def test_a_claim_that_fails_under_some_seeds_is_listed_with_them():
     assert (found.runs, found.claims, found.failures) == (3, 2, {"notes/b": [1, 3]})
 
 
-def deciding(*risks):
-    return [case(evidence=[decision(fresh_seed_failure=risk) for risk in risks])]
-
-
-def test_a_claim_is_as_likely_to_fail_as_the_worst_of_its_decisions_in_any_run():
-    runs = [
-        report(claim("a", tests=deciding(1e-9, 3e-5, None)), claim("b", tests=deciding(0.0)), claim("c")),
-        report(claim("a", tests=deciding(2e-6)), claim("b", tests=deciding(1e-8)), claim("c")),
+def deciding(**shares):
+    records = [
+        decision(name=name, rule="less", estimate=share, trials=40, threshold=0.5, fresh_seed_failure=0.5)
+        for name, share in shares.items()
     ]
-    assert audit(runs).risks == {"notes/a": 3e-5, "notes/b": 1e-8}
+    return claim("a", tests=[case(evidence=[*records, decision()])])
+
+
+def test_a_decision_is_judged_by_its_trials_under_all_base_seeds():
+    found = audit([report(deciding(one=0.75, other=1.0)), report(deciding(one=1.0, other=1.0))])
+    assert found.risks == {
+        ("test_a.py::test_a", "one"): fresh_seed_failure(hits=70, seen=80, trials=40, at_least=0.5),
+        ("test_a.py::test_a", "other"): fresh_seed_failure(hits=80, seen=80, trials=40, at_least=0.5),
+    }
 
 
 @pytest.mark.parametrize(("runs", "bound"), [(1, 0.95), (50, 0.0581)])
@@ -59,8 +64,7 @@ def test_sure(trials, sure=True):
     done = run(project, "--seeds", "3", "--jobs", "2", "test_claims.py")
     assert done.returncode == 1, done.stderr
     assert "doc/lucky: failed under 2 of 3 base seeds: 1, 3\n1 of 2 statements came out the same" in done.stdout
-    estimates = "1 estimated how likely they are to fail on fresh seeds, 0 of them at more than 1e-06 in some run"
-    assert re.search(rf"{estimates}; the largest is \S+e-\d+, of doc/sure\n", done.stdout)
+    assert "1 decisions were taken on trials, 0 of which fail with more than 1e-06\n" in done.stdout
 
 
 def test_an_assertion_that_comes_close_to_failing_is_shown(project: Project):
