@@ -8,7 +8,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fitcore.testing.errors import ClaimError
-from fitcore.testing.margins import ENOUGH, margins
+from fitcore.testing.margins import ENOUGH, Margin, margins
 from fitcore.testing.report.reading import read_report
 from fitcore.testing.report.schema import Decision, Report
 from fitcore.testing.statistics import FLAKE, fresh_seed_failure
@@ -84,29 +84,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         varying = margins([_notes(folder, seed) for seed in seeds]) if len(seeds) >= FEWEST_FOR_A_SPREAD else []
+    for line in _told(found, varying):
+        print(line)
+    return int(bool(found.failures))
+
+
+def _told(found: Audit, varying: Sequence[Margin]) -> Iterator[str]:
+    """What the audit prints."""
     for claim, failed in sorted(found.failures.items()):
-        print(f"{claim}: failed under {len(failed)} of {found.runs} base seeds: {', '.join(map(str, failed))}")
+        yield f"{claim}: failed under {len(failed)} of {found.runs} base seeds: {', '.join(map(str, failed))}"
     steady = found.claims - len(found.failures)
-    print(
+    yield (
         f"{steady} of {found.claims} statements came out the same under all {found.runs} base seeds: "
         f"each fails with probability below {found.bound:.2g} ({CONFIDENCE:.0%} confidence)"
     )
-    thin = sorted((risk, which) for which, risk in found.risks.items() if risk > FLAKE)
-    if found.risks:
-        print(
-            f"{len(found.risks)} decisions were taken on trials, {len(thin)} of them at a risk of more than {FLAKE:g}"
-        )
-    for risk, (test, decision) in reversed(thin):
-        print(f"  {risk:.1e}: {test}: {decision}")
+    thin = sorted(((risk, which) for which, risk in found.risks.items() if risk > FLAKE), reverse=True)
+    yield f"decisions on trials: {len(found.risks)}, of which {len(thin)} fail with probability above {FLAKE:g}"
+    for risk, (test, decision) in thin:
+        yield f"  {risk:.1e}: {test}: {decision}"
     if varying:
         close = [margin for margin in varying if margin.deviations < ENOUGH]
-        print(
-            f"{len(varying)} comparisons by plain assertions vary with the base seed, {len(close)} of them less than "
-            f"{ENOUGH:.1f} standard deviations from failing"
+        yield (
+            f"plain assertions about numbers that vary: {len(varying)}, "
+            f"of which {len(close)} are less than {ENOUGH:.1f} standard deviations from failing"
         )
         for margin in close:
-            print(f"  {margin.deviations:.1f}: {margin.test}, line {margin.line}: {margin.code}")
-    return int(bool(found.failures))
+            yield f"  {margin.deviations:.1f}: {margin.test}, line {margin.line}: {margin.code}"
 
 
 def _notes(folder: Path, seed: int) -> Path:
