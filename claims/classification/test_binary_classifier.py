@@ -155,8 +155,8 @@ def of_all(locate, ensemble):
     verdict=CONDITIONAL,
     finding="To within half the spacing of its grid, 0.01 at most: it finds one of 300 points that lie 0.02 apart, "
     "none of them at 0, so that the deviation it prints is 0.0100 at best, whatever the model. Under seed 42 it is "
-    "that, while the two logits are equal at 0.0020. Over many seeds it is off by 0.005 (median). A root finder has "
-    "all digits.",
+    "that, while the two logits are equal at 0.0020. Over many seeds it is off by about 0.005 (median). A root finder "
+    "has all digits.",
     controls=[override("a root finder in its place", locate=root)],
 )
 def test_the_grid_misses_the_boundary_by_up_to_its_spacing(shared, classifiers, trials, evidence, locate=grid_search):

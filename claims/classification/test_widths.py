@@ -107,7 +107,7 @@ def lead(first, second):
     verdict=CONDITIONAL,
     finding="It is behind on both, but low only where there was little training: after 20 epochs with 200 digits 16-16 "
     "recognises about half of its digits and two fifths of others, 256-512 100 % and 81 %. After 150 epochs it knows "
-    "its own by heart, and three quarters of others. (Measured once, after five epochs with 8,000 digits: 89 % and "
+    "its own by heart, and 77 % of others. (Measured once, after five epochs with 8,000 digits: 89 % and "
     "87 % against 97 % and 94 %.)",
     controls=[override("256-512", narrow=MIDDLE)],
 )
@@ -126,8 +126,8 @@ def test_a_narrow_network_is_low_on_both_sets_until_it_is_trained_long(learn, ev
     "pytorch-notes/wide-mlp-overfits-mnist",
     verdict=REFUTED,
     finding="Its test accuracy isn't lower: with 200 digits, known by heart after 6 and 20 epochs, both recognise "
-    "about 81 % of others. (After 20 epochs the wide one has 82 %, though a test loss of 0.79 against 0.62; after "
-    "8,000 digits and five epochs 96 % against 94 %.)",
+    "about 81 % of others. (Measured once: after 20 epochs the wide one has 82 %, though a test loss of 0.79 against "
+    "0.62; after 8,000 digits and five epochs 96 % against 94 %.)",
     controls=[override("16-16 for the wide one", hidden=NARROW)],
 )
 def test_the_widest_network_tests_no_worse_than_the_middle_one(learn, evidence, hidden=WIDE):
@@ -169,8 +169,8 @@ def parameters(hidden):
 
 @claim(
     "pytorch-notes/mnist-256-512-is-enough",
-    finding="After 200 digits it recognises about 81 % of others, as 2048-2048 does. (After 8,000 digits and five "
-    "epochs 94 %, where 2048-2048 has 96 %.)",
+    finding="After 200 digits it recognises about 81 % of others, as 2048-2048 does. (Measured once, after 8,000 "
+    "digits and five epochs: 94 %, where 2048-2048 has 96 %.)",
     controls=[override("16-16", hidden=NARROW)],
 )
 def test_256_and_512_units_recognise_about_as_many_digits_as_2048(learn, wide, evidence, hidden=MIDDLE):
@@ -195,7 +195,7 @@ def moon_accuracies(seeds, first):
     verdict=CONDITIONAL,
     finding="Behind 784 pixels it saves much and costs little: 256-512 recognises 81 % of digits, as 2048-2048 does, "
     "whose first layer is wider than the input, with 17 times the parameters. Behind two inputs one unit is too few: "
-    "88 % of noisy moons are classified rightly, 99 % with 16. The notes' own networks of 9.1 and 9.2 have 32 and 16 "
+    "87 % of noisy moons are classified rightly, 99 % with 16. The notes' own networks of 9.1 and 9.2 have 32 and 16 "
     "behind one input.",
     controls=[override("behind 784 pixels 16", pixels_first=NARROW), override("behind two inputs 16", few=16)],
     trials=40,

@@ -161,9 +161,9 @@ def test_steps_on_the_full_batch_raise_the_loss_less_often_than_on_mini_batches(
 @claim(
     "pytorch-notes/unshuffled-fixed-order-overfits",
     verdict=REFUTED,
-    finding="In a random order that is kept, networks overfit just as much as with a new one in every epoch: 100 % "
-    "of the training digits and 88 % of others are recognised (medians), at a test loss of 0.43. In "
-    "order of class it is 0.05 higher after as many epochs.",
+    finding="In a random order that is kept, networks overfit just as much as with a new one in every epoch: 100 % of "
+    "the training digits and 88 % of others are recognised (medians), at a test loss of 0.42 to 0.44. In order of "
+    "class it is 0.04 to 0.06 higher after as many epochs.",
     controls=[
         override("stopped early", kept=replace(FIXED, epochs=SHORT)),
         override("not in order of class", by_class=SHUFFLED),
@@ -190,9 +190,9 @@ def test_a_random_order_that_is_kept_overfits_as_much_as_a_new_one(
 @claim(
     "pytorch-notes/unshuffled-class-sorted-data-hurts",
     verdict=CONDITIONAL,
-    finding="After 15 epochs in order of class 60 % of the test digits are recognised, after 15 shuffled ones 76 % "
-    "(medians); by networks of 64 neurons after 30 epochs of 1,000 digits 83 % and 96 %. But given time they catch up: "
-    "after 60 epochs of 100 digits they differ by no more than a point.",
+    finding="After 15 epochs in order of class 58 to 63 % of the test digits are recognised, after 15 shuffled ones 76 "
+    "to 78 % (medians); by networks of 64 neurons after 30 epochs of 1,000 digits 83 % and 96 % (measured once, "
+    "apart). But given time they catch up: after 60 epochs of 100 digits they differ by no more than a point.",
     controls=[override("in random order", kept=FIXED)],
     trials=TRIALS,
 )
@@ -210,7 +210,7 @@ def test_data_in_order_of_class_hurt_until_trained_for_long(fit, trials, evidenc
     verdict=CONDITIONAL,
     finding="A random order that is kept leaves no trace: what was seen last is known no better than after shuffling. "
     "But data in order of class make a network lean to the classes seen last: after 15 epochs the class that it "
-    "expects is too high by 0.8 on average (0 being seen first, 9 last). With shuffling it is not.",
+    "expects is too high by 0.7 to 0.9 on average (0 being seen first, 9 last). With shuffling it is not.",
     controls=[override("no order of classes", by_class=FIXED), override("shuffled by class", shuffled=BY_CLASS)],
     trials=TRIALS,
 )
@@ -230,7 +230,8 @@ def test_only_an_order_of_classes_leaves_a_trace(fit, trials, evidence, by_class
     "pytorch-notes/minibatch-generalises-better-than-full-batch",
     verdict=CONDITIONAL,
     finding="After as many epochs, yes: 40 in batches of ten recognise 88 % of the test digits, 40 on the full batch "
-    "35 % (medians), having made a tenth of the steps. After as many steps the two are equal, to within one point.",
+    "32 to 35 % (medians), having made a tenth of the steps. After as many steps the two are equal, to within one "
+    "point.",
     controls=[
         override("as many steps, for as many epochs", as_many_epochs=FULL_WITH_AS_MANY_STEPS),
         override("as many epochs, for as many steps", as_many_steps=FULL),
@@ -249,7 +250,7 @@ def test_mini_batches_generalise_better_only_by_making_more_steps(
 
 @claim(
     "pytorch-notes/minibatch-converges-faster-per-epoch",
-    finding="After 40 epochs the training loss is 0.11 in batches of ten and 1.96 on the full batch (medians).",
+    finding="After 40 epochs the training loss is 0.11 in batches of ten and 1.95 or 1.96 on the full batch (medians).",
     controls=[override("as many steps", full=FULL_WITH_AS_MANY_STEPS)],
     trials=TRIALS,
 )

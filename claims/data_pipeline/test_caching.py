@@ -87,8 +87,8 @@ def seconds_of_epochs(data):
 
 @claim(
     "pytorch-notes/cached-dataset-speeds-later-epochs",
-    finding="Without workers, and as far as the cache reaches: later epochs take a few percent of the first one, of "
-    "samples that are waited for as of photographs that are augmented.",
+    finding="Without workers, and as far as the cache reaches: later epochs take a few percent of the first one at "
+    "most, of samples that are waited for as of photographs that are augmented.",
     controls=[override("nothing kept", cached=nothing_kept)],
 )
 def test_a_cache_that_holds_all_samples_makes_later_epochs_fast(

@@ -162,8 +162,8 @@ def test_the_class_erases_rectangles_and_cutout_squares(shared, evidence, erase=
 @claim(
     "pytorch-notes/randomerasing-area-range",
     verdict=CONDITIONAL,
-    finding="The area that is drawn is; but rows and columns are rounded, so that on 32x32 the rectangle covers from "
-    "1.56 % to 41.5 %, outside of the range in 7 calls of 1,000.",
+    finding="The area that is drawn is; but rows and columns are rounded, so that on 32x32 the rectangle can cover "
+    "from 1.56 % to 41.5 %, and 7 rectangles of 1,000 are outside of the range.",
     controls=[
         override("10 % to 30 %", erase=RandomErasing(1.0, sl=0.1, sh=0.3)),
         override("2 % to 60 %", erase=RandomErasing(1.0, sh=0.6)),
@@ -214,8 +214,8 @@ def test_the_last_row_and_column_are_never_erased(shared, evidence, erase=PRINTE
 @claim(
     "pytorch-notes/randomerasing-aspect-symmetric",
     verdict=REFUTED,
-    finding="75 % are taller than wide, and 22 % wider than tall: the ratio is uniform between 0.3 and 3.33, so above "
-    "1 in 77 % of draws. torchvision draws its logarithm, and has as many of either.",
+    finding="Of the rectangles that fit 75 % are taller than wide, and 22 % wider than tall: the ratio is uniform "
+    "between 0.3 and 3.33, so above 1 in 77 % of draws. torchvision draws its logarithm, and has as many of either.",
     controls=[override("torchvision's", erase=TORCHVISIONS)],
 )
 def test_three_of_four_rectangles_are_taller_than_wide(shared, evidence, erase=PRINTED):

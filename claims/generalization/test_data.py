@@ -97,7 +97,7 @@ def test_the_best_cubic_leaves_the_sine(trials, evidence, features=cubic_feature
 @claim(
     "generalization/noise-is-moderate-disturbance",
     verdict=REFUTED,
-    finding="It makes up 0.005 % of the variance of y: a standard deviation of 0.2 beside 30. Noise of 5 would be 3 %. "
+    finding="It makes up 0.004 % of the variance of y: a standard deviation of 0.2 beside 30. Noise of 5 would be 3 %. "
     "Only what the polynomials leave, the sine of variance 2, is small enough for noise of 0.04 to be seen beside it.",
     controls=[override("noise of 5", noise=5.0)],
 )

@@ -182,8 +182,8 @@ def sizes_of_loops(digits):
 @claim(
     "pytorch-notes/magnifier-4-finds-circles",
     verdict=CONDITIONAL,
-    finding="The loops of real digits 0, 6, 8 and 9 need a window of 9x9 pixels in the median, and 4 % of them fit "
-    "into 3x3. The second convolution, which sees 8x8 pixels of the image, has about half of them in view.",
+    finding="The loops of real digits 0, 6, 8 and 9 need a window of 9x9 pixels in the median, and 3 % of them fit "
+    "into 3x3. The second convolution, which sees 8x8 pixels of the image, has 42 % of them in view.",
     controls=[override("every fourth pixel of the digits", every=4)],
 )
 def test_the_loops_of_digits_are_larger_than_a_kernel_of_the_first_layer(data_root, evidence, every=1):

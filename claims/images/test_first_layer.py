@@ -110,10 +110,11 @@ def handmade(kernels):
 @claim(
     "pytorch-notes/training-makes-conv1-edge-detectors",
     verdict=REFUTED,
-    finding="Training turns them only a little way: after three epochs on 1,000 digits the cosine of a kernel before "
-    "and after is 0.94, after five on 8,000 it is 0.89. The best |cosine| with a gradient or a line, 0.59 for random "
-    "kernels, becomes 0.60 and 0.62; an edge detector would have close to 1. What grows more is the share of the plain "
-    "sum, from 0.11 to 0.20 of a kernel's square, which an edge detector does not have.",
+    finding="Training turns them only a little way: after three epochs on 1,000 digits the mean cosine of a kernel "
+    "before and after is 0.94, after five on 8,000 it was 0.89 (measured once, apart). The best |cosine| with a "
+    "gradient or a line, 0.57 to 0.62 for random kernels, becomes 0.58 to 0.63; an edge detector would have close to "
+    "1. What grows more is the share of the plain sum, which an edge detector does not have: 0.10 to 0.12 of a "
+    "kernel's square before, and 0.16 to 0.22 after.",
     controls=[override("handmade edge and line kernels", kernels_of=handmade)],
 )
 def test_trained_kernels_resemble_edges_and_lines_hardly_more_than_random_ones(learn, evidence, kernels_of=as_it_is):
@@ -146,9 +147,9 @@ def threshold_of_the_favourites(answers, biases):
 @claim(
     "pytorch-notes/each-channel-attends-to-one-shape",
     verdict=CONDITIONAL,
-    finding="Each has a favourite: the hundredth of fifty digits' patches to which a trained channel answers "
-    "strongest are alike, with a mean cosine of 0.94 (all patches: 0.52). But not only that: its map is above zero at "
-    "about two thirds of the patches, and at about two fifths of those unlike its favourite (cosine below 0.5).",
+    finding="Each has a favourite: the hundredth of fifty digits' patches to which a trained channel answers strongest "
+    "are alike, with a mean cosine of 0.93 (all patches: 0.52). But not only that: its map is above zero at 59 to 67 % "
+    "of the patches, and at 27 to 39 % of those unlike its favourite (cosine below 0.5).",
     controls=[override("a threshold that only favourites pass", shown=threshold_of_the_favourites)],
 )
 def test_a_channel_has_a_favourite_patch_and_answers_to_others_as_well(learn, evidence, shown=threshold_of_nothing):
@@ -189,10 +190,10 @@ def dark_and_answer(layer, digit, black_ones=as_it_is):
 @claim(
     "pytorch-notes/insensitive-filters-give-all-black-maps",
     verdict=CONDITIONAL,
-    finding="Black maps there are: of a 7 in about 70 % of the networks before training, one map in thirteen, and "
+    finding="Black maps there are: of a 7 in 70 to 76 % of the networks before training, one map in thirteen, and "
     "training, which turns the kernels little, makes no more of them. But black does not mean insensitive: these "
-    "filters answer as strongly as the others, downwards, which the display cuts off. The one that answers least is "
-    "another in nine networks of ten.",
+    "filters answer no less strongly than the others, but downwards, which the display cuts off. The one that answers "
+    "least is another in nine networks of ten.",
     controls=[override("black ones that don't answer", black_ones=unresponsive)],
     trials=400,
 )

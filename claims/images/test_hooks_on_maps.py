@@ -70,8 +70,8 @@ def test_the_hooks_store_what_the_convolutions_return(n, seed, forward):
 @claim(
     "pytorch-notes/captured-maps-are-post-relu",
     verdict=REFUTED,
-    finding="The hook sits on the convolution, before ReLU: in the trained networks not quite half of the stored "
-    "values of conv1 are negative, and two thirds to three quarters of those of conv2. A hook on a module nn.ReLU "
+    finding="The hook sits on the convolution, before ReLU: in the trained networks about half of the stored values of "
+    "conv1 are negative (0.41 to 0.58), and two thirds to three quarters of those of conv2. A hook on a module nn.ReLU "
     "stores what ReLU activated.",
     controls=[override("hooks on the ReLU", conv1=RELU1, conv2="features.4")],
 )

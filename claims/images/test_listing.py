@@ -135,8 +135,8 @@ no_padding = override("without padding", network=without_padding)
     "pytorch-notes/cnn-listings-run-as-printed",
     "pytorch-notes/test-prints-every-sample",
     finding="On 8,000 and 2,000 embedded digits, in the files that torchvision looks for: after the line of the epoch "
-    "come 2,000 lines of labels and predictions, in the order of the test digits, and last an accuracy of 0.89. The "
-    "full test set makes 10,000 lines.",
+    "come 2,000 lines of labels and predictions, in the order of the test digits, and last an accuracy of 0.89 or "
+    "0.90. The full test set makes 10,000 lines.",
     controls=[no_padding, override("a last batch dropped in the test", drop_last=True, digits=64, test_digits=100)],
 )
 def test_the_listings_of_section_10_run_and_print_each_test_digit(
@@ -153,7 +153,7 @@ def test_the_listings_of_section_10_run_and_print_each_test_digit(
 
 @claim(
     "pytorch-notes/one-epoch-cnn-trains",
-    finding="With 8,000 digits, 125 updates, the test accuracy is about 0.89. The full set has 938 batches an epoch.",
+    finding="With 8,000 digits, 125 updates, the test accuracy is 0.89 or 0.90. The full set has 938 batches an epoch.",
     controls=[override("a learning rate of 0", lr=0.0, digits=64, test_digits=500)],
 )
 def test_one_epoch_brings_the_network_from_guessing_to_nine_digits_in_ten(
@@ -167,8 +167,8 @@ def test_one_epoch_brings_the_network_from_guessing_to_nine_digits_in_ten(
 
 @claim(
     "pytorch-notes/mnist-cnn-listing-runs-as-printed",
-    finding="On 1,600 embedded digits the five lines show a sum of losses falling from about 50 to 8, and an "
-    "accuracy rising from about 0.4 to 0.91; the last is the test accuracy.",
+    finding="On 1,600 embedded digits the five lines show a sum of losses falling from about 50 to 8, and an accuracy "
+    "rising from about 0.36 to 0.91; the last is the test accuracy.",
     controls=[no_padding],
 )
 def test_the_listing_of_section_12_runs_for_five_epochs(listing, evidence, network=document_cnn):
@@ -184,8 +184,9 @@ def test_the_listing_of_section_12_runs_for_five_epochs(listing, evidence, netwo
 
 @claim(
     "pytorch-notes/mnist-cnn-train-accuracy-rises-each-epoch",
-    finding="The loss falls in every epoch. The accuracy rises by about 35 and 8 points (1,600 digits) in the second "
-    "and third, and by 6 more in the last two together; from one of these to the next chance may decide.",
+    finding="The loss falls in every epoch. The accuracy rises by 40 to 43 points (1,600 digits) in the second and by "
+    "6 to 9 in the third, and by 6 or 7 more in the last two together; from one of these to the next chance may "
+    "decide.",
     controls=[override("a learning rate of 0", lr=0.0, digits=64)],
 )
 def test_from_epoch_to_epoch_the_loss_falls_and_the_accuracy_rises(listing, evidence, lr=0.001, digits=1600):
@@ -206,9 +207,9 @@ def averaged(losses):
 @claim(
     parameter("statement"),
     verdict=REFUTED,
-    finding="It is the sum of the batches' mean losses, which grows with the number of batches: about 110 for the 125 "
-    "batches of 8,000 digits, and 50 in the first epoch with 25. Divided by len(train_loader) these are averages, 0.9 "
-    "and 2.0; a network that guesses has 2.3.",
+    finding="It is the sum of the batches' mean losses, which grows with the number of batches: 103 to 111 for the 125 "
+    "batches of 8,000 digits, and 50 in the first epoch with 25. Divided by len(train_loader) these are averages, 0.8 "
+    "to 0.9 and 2.0; a network that guesses has 2.3.",
     controls=[override("averaged over the batches", printed=averaged)],
 )
 @pytest.mark.parametrize(
@@ -230,9 +231,9 @@ def test_the_printed_loss_is_a_sum_over_batches(listing, evidence, statement, se
 @claim(
     parameter("statement"),
     verdict=REFUTED,
-    finding="Each batch is judged before its update, so that the printed accuracy is that of earlier models. After "
-    "one epoch of 8,000 digits it is about 0.75, where the model recognises 0.91 of them; of 1,600 digits 0.4 and 0.7, "
-    "and in the fifth epoch 0.91 and 0.92. A pass of its own after the epoch gives the model's.",
+    finding="Each batch is judged before its update, so that the printed accuracy is that of earlier models. After one "
+    "epoch of 8,000 digits it is about 0.75, where the model recognises 0.92 of 500 of them; of 1,600 digits about "
+    "0.36 and 0.7 to 0.8, and in the fifth epoch 0.91 and 0.93. A pass of its own after the epoch gives the model's.",
     controls=[override("a model that does not move", changed={"lr": 0.0, "digits": 64, "test_digits": 500})],
 )
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_xavier_draws_uniformly_between_its_bounds(trials, evidence):
 
 @claim(
     "pytorch-notes/kaiming-fan-out-standard-deviation",
-    finding="The 288 weights of the first convolution have it within 4 %, the standard error of so few.",
+    finding="The 288 weights of the first convolution have it to about 4 %, the standard error of so few.",
     controls=[testing.replace("torch.nn.init.kaiming_normal_", by_fan_in)],
     trials=10,
 )

@@ -36,8 +36,8 @@ def test_no_reading_is_the_fahrenheit_equivalent(evidence, readings=thermometer_
 @claim(
     "linear-model/training-recovers-celsius-formula",
     verdict=REFUTED,
-    finding="It finds C = 0.5368 F - 17.304, the least-squares line of noisy readings, as near the rule as their "
-    "noise allows (standard errors 0.035 and 1.9). From exact readings the same training would find the rule.",
+    finding="It finds C = 0.5368 F - 17.304, the least-squares line of noisy readings, as near the rule as their noise "
+    "allows (standard errors 0.036 and 1.9). From exact readings the same training would find the rule.",
     controls=[override("converted by the formula", readings=exact_readings)],
 )
 def test_training_finds_the_least_squares_line_of_the_readings(evidence, shared, readings=thermometer_readings):

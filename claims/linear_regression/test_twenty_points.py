@@ -91,8 +91,8 @@ def test_y_changes_by_w_with_each_unit_of_x_and_is_b_at_0(x, params, by, model):
 @claim(
     "pytorch-notes/regression-46-learns-3-and-2",
     verdict=REFUTED,
-    finding="In 7 % of draws. b is still off by 0.53 in the median draw: the loss is so flat along one direction that "
-    "200 epochs take away two thirds of the distance there. Some 750 epochs bring both within 0.1 in "
+    finding="In 7 to 10 % of draws. b is still off by 0.52 to 0.59 in the median draw: the loss is so flat along one "
+    "direction that 200 epochs take away two thirds of the distance there. Some 750 epochs bring both within 0.1 in "
     "nearly every draw.",
     controls=[override("x centred, which rounds the valley", shift=5.0)],
     trials=200,
@@ -125,8 +125,8 @@ def test_w_and_b_end_closer_than_they_began(trials, evidence, lr=LR):
 
 @claim(
     "pytorch-notes/regression-46-w-approaches-3",
-    finding="Median errors of 0.08 for w and 0.53 for b. What is left lies along the flat direction of the loss, where "
-    "b is 6.8 times as far off as w.",
+    finding="Median errors of 0.08 for w and 0.51 to 0.53 for b. What is left lies along the flat direction of the "
+    "loss, where b is 6.8 times as far off as w.",
     controls=[override("x centred, where b is as quick as w", shift=5.0)],
     trials=1_000,
 )
@@ -194,8 +194,8 @@ def loss_after_the_update(trajectory):
 @claim(
     "pytorch-notes/listing-46-loss-belongs-to-the-printed-w-and-b",
     verdict=REFUTED,
-    finding="The loss is that before the update, w and b are those after it. At epoch 0 the printed loss is 370 in the "
-    "median draw and that of the printed w and b 34; later the two are 1 % apart.",
+    finding="The loss is that before the update, w and b are those after it. At epoch 0 the printed loss is 350 to 410 "
+    "in the median draw and that of the printed w and b 32 to 38; later the two are 1 % apart.",
     controls=[override("the loss taken again after the update", printed=loss_after_the_update)],
     trials=200,
 )

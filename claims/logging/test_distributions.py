@@ -145,8 +145,8 @@ WIDE = Training(scale=3.0)
 
 @claim(
     "pytorch-notes/wide-weights-need-weight-decay",
-    finding="From weights three times as wide as usual, a decay of 0.01 leaves three quarters of the width of the "
-    "first layer that training without it does.",
+    finding="From weights three times as wide as usual, a decay of 0.01 leaves 72 % of the width of the first layer "
+    "that training without it does.",
     controls=[override("no decay", decay=0.0)],
     trials=TRIALS,
 )
@@ -162,9 +162,9 @@ def test_weight_decay_narrows_weights_that_are_too_wide(nets, trials, evidence, 
     "pytorch-notes/gradients-symmetric-around-zero",
     verdict=CONDITIONAL,
     finding="In the hidden layers roughly: about 45 % of the gradients that are not zero are positive, with a skewness "
-    "of -0.9 and -0.5. In the last layer the mean is 0, for the ten classes' add up to it, and yet it is less "
-    "symmetric still: 62 % are positive, small ones, against fewer large ones of the right class, with a skewness of "
-    "-1.5 (medians).",
+    "of -0.9 to -1.0 and -0.3 to -0.4. In the last layer the mean is 0, for the ten classes' add up to it, and yet it "
+    "is less symmetric still: 62 % are positive, small ones, against fewer large ones of the right class, with a "
+    "skewness of -1.5 (medians).",
     controls=[override("the first layer for the last", last=0)],
     trials=TRIALS,
 )
@@ -182,8 +182,8 @@ def test_gradients_are_symmetric_in_hidden_layers_but_not_in_the_last(nets, tria
 
 @claim(
     "pytorch-notes/relu-activations-have-many-zeros",
-    finding="Half of them at the start. Training makes it fewer: a sixth of the first layer's, and a third of the "
-    "second's (784-256-128-10 on 2,000 digits: a quarter of both). With tanh there are none.",
+    finding="Half of them at the start. Training makes it fewer: a sixth of the first layer's, and 30 % of the "
+    "second's (784-256-128-10 on 2,000 digits: a quarter of both, measured once, apart). With tanh there are none.",
     controls=[override("tanh", activation=nn.Tanh)],
     trials=TRIALS,
 )

@@ -35,7 +35,8 @@ SHOWN = 10
     "pytorch-notes/best-model-text-shows-every-improvement",
     verdict=CONDITIONAL,
     finding="Up to ten. Of more TensorBoard shows ten drawn at random, all at step 0: the event file has the others, "
-    "and --samples_per_plugin text=1000 shows them. The example's run has 2 to 20 improvements.",
+    "and --samples_per_plugin text=1000 shows them. The example's run has 2 to 20 improvements (counted "
+    "once, apart).",
     controls=[override("as many as are shown", many=SHOWN)],
 )
 def test_of_more_than_ten_texts_only_ten_are_shown(page, tmp_path, evidence, many=30):

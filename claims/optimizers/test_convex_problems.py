@@ -62,10 +62,10 @@ def excess(seeds, problem, optimizer, lr, unit=1.0):
     "pytorch-notes/sgd-suits-convex-problems",
     verdict=CONDITIONAL,
     finding="With features of one unit it does: of the excess over the lowest loss about 1 % is left of logistic "
-    "regression, and less than 0.1 % of least squares, after 250 updates at 0.1, the upper end of the guide's "
-    "range, where Adam at its 0.001 has some 70 % left. With one feature thirty times larger SGD diverges on "
-    "least squares, at 0.1 and at 0.01, while Adam at 0.1 leaves about 0.2 %; a rate small enough for SGD, "
-    "0.001, leaves a third (medians).",
+    "regression, and less than 0.1 % of least squares, after 250 updates at 0.1, the upper end of the guide's range, "
+    "where Adam at its 0.001 has 70 to 77 % left. With one feature thirty times larger SGD diverges on least squares, "
+    "at 0.1 and at 0.01, while Adam at 0.1 leaves 0.1 to 0.2 %; a rate small enough for SGD, 0.001, leaves 35 to 49 % "
+    "(medians).",
     controls=[
         override("one feature is thirty times larger", unit=30.0),
         override("Adam at its default", optimizer=(Adam, 0.001)),

@@ -14,9 +14,9 @@ EPOCHS = 30
 
 @claim(
     "pytorch-notes/underfit-bad-on-train-too",
-    finding="With one hidden neuron less than a quarter of the training digits is recognised after 30 epochs, with "
-    "64 after a single epoch less than half, and of digits held out still fewer; with 64 neurons and 30 epochs all of "
-    "the training digits are (medians).",
+    finding="With one hidden neuron about a quarter of the training digits is recognised after 30 epochs, with 64 "
+    "after a single epoch about half, and of digits held out still fewer; with 64 neurons and 30 epochs all of the "
+    "training digits are (medians).",
     controls=[override("large enough", small=ENOUGH), override("trained to the end", few=EPOCHS)],
     trials=TRIALS,
 )
@@ -41,9 +41,9 @@ def test_a_model_that_is_too_small_or_hardly_trained_fails_on_its_training_data(
 @claim(
     "pytorch-notes/weaker-regularisation-cures-underfitting",
     verdict=CONDITIONAL,
-    finding="Where the regularisation is the cause: a weight decay of 30 under AdamW at 0.01, which multiplies "
-    "weights by 0.7 a step, leaves a network at a third of its training digits, none lets it learn all of them. A "
-    "network of one neuron recognises less than a quarter without any decay (medians): its trouble is another.",
+    finding="Where the regularisation is the cause: a weight decay of 30 under AdamW at 0.01, which multiplies weights "
+    "by 0.7 a step, leaves a network at little more than a third of its training digits, none lets it learn all of "
+    "them. A network of one neuron recognises about a quarter without any decay (medians): its trouble is another.",
     controls=[
         override("the decay left as it is", weaker=30.0),
         override("a network that is large enough", small=ENOUGH),

@@ -65,8 +65,8 @@ def falling_losses():
     "pytorch-notes/plateau-demo-deterministic",
     verdict=REFUTED,
     finding="The demo's loss is a random number without a seed. The rate falls first in epoch 12 at the earliest and "
-    "most often, in half of the runs by 19, in a tenth after 30; two runs hardly ever agree in all epochs. With a "
-    "seed the panel repeats.",
+    "most often, in half of the runs by about 19, in a tenth after 30; two runs hardly ever agree in all epochs. With "
+    "a seed the panel repeats.",
     controls=[override("a loss that falls steadily", losses=falling_losses)],
     trials=60,
 )

@@ -81,8 +81,8 @@ OPERATIONS = {add: SIZES, total: SIZES, exp: SIZES, tanh: SIZES, matmul: (4, 256
     verdict=CONDITIONAL,
     finding="On one CPU thread it depends on the operation and the size, and mostly the array is as fast or faster. "
     "Adding ten numbers takes torch two to four times as long as NumPy, for the cost of a call; summing 100,000 takes "
-    "it less than half the time; additions of a million and products of large matrices take about the same. torch's "
-    "own threads, which NumPy's element-wise operations don't have, are left out here.",
+    "it less than half the time; additions of a million and products of large matrices take the same to within a "
+    "fifth. torch's own threads, which NumPy's element-wise operations don't have, are left out here.",
     controls=[override("tensors on both sides", theirs=tensors), override("arrays on both sides", ours=arrays)],
 )
 def test_on_a_cpu_thread_tensors_are_faster_than_arrays_at_some_things(evidence, ours=tensors, theirs=arrays):
@@ -144,8 +144,8 @@ def add_one_to_a_list(n):
 
 @claim(
     "pytorch-notes/tensor-faster-than-python-list",
-    finding="Fifty times as fast, or more. Below some 200 numbers the list is faster, for ten by a factor of ten; "
-    "and making a tensor of a list takes several times as long as adding one to every number in it.",
+    finding="Fifty times as fast, or more. Below some 200 numbers the list is faster, for ten by a factor of seven to "
+    "ten; and making a tensor of a list takes several times as long as adding one to every number in it.",
     controls=[override("lists on both sides", ours=add_one_to_a_list)],
 )
 def test_a_tensor_of_many_numbers_is_faster_than_a_list(evidence, ours=add_one_to_a_tensor):

@@ -15,9 +15,9 @@ FRESH = 5_000  # samples that no run has seen
 
 @claim(
     "pytorch-notes/model-memorises-random-labels",
-    finding="93 to 96 % are printed after the fifth epoch; the model, looked at in evaluation mode, then has 99.9 % of "
-    "1000 labels by heart, for which it has 235,146 parameters. In the first pass, in which every label is new, the "
-    "hits are those of chance.",
+    finding="93 to 96 % are printed after the fifth epoch; the model, looked at in evaluation mode, then has all of "
+    "1000 labels by heart, or all but one, for which it has 235,146 parameters. In the first pass, in which every "
+    "label is new, the hits are those of chance.",
     controls=[override("every sample seen once", epochs=1, seeds=1)],
 )
 def test_the_listing_learns_random_labels_by_heart(listing, listings, trials, evidence, *, epochs=5, seeds=SEEDS):
