@@ -146,8 +146,8 @@ def in_half(x):
 
 @claim(
     "fitcore/ensemble-rounds-like-the-loop",
-    finding="Both end within 3e-7 of the float64 parameters after 12 epochs, mostly with the same bits; in 36 runs the "
-    "ensemble was at most 1.7 times as far as the loop.",
+    finding="Both end within 4e-7 of the float64 parameters after 12 epochs, and half of the ensemble's copies just as "
+    "far from them as their loop. In 90 runs, under five base seeds, the ensemble was at most 2.6 times as far.",
     controls=[override("inputs in bfloat16", inputs_as=in_half)],
     trials=3,
 )
@@ -166,7 +166,7 @@ def test_in_float32_it_is_as_far_from_float64_as_the_loop(network, optimizer, tr
     ours = distances([vector(ensemble.module(copy).state_dict()) for copy in range(len(seeds))], double)
     theirs = distances(single, double)
     evidence.compare("largest distance from float64", {"ensemble": ours, "loop": theirs})
-    assert ours.max() <= 10 * theirs.max() + 1e-6
+    assert ours.max() <= 10 * theirs.max() + 1e-7
 
 
 def stop_together(stopping, loss):

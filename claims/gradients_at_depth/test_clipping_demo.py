@@ -255,9 +255,9 @@ def rate_times_curvature(model, x, lr=0.01):
     "pytorch-notes/clip-demo-shows-depth-explosion",
     verdict=REFUTED,
     finding="Nothing multiplies up: on the way back to the inputs the gradient changes by a factor of 0.3 to 1.1, and "
-    "that of fc1's weights is less than half of fc3's. The steps are too long: in the last layer, a linear regression "
-    "on 100 values around 5, learning rate times curvature is 60 to 90, and from 2 on descent diverges. Fc1 and fc2 "
-    "frozen, the loss explodes all the same; at a rate of 0.0001 it does not rise.",
+    "that of fc1's weights is 1 or 2 % of fc3's (median). The steps are too long: in the last layer, a linear "
+    "regression on 100 values around 5, learning rate times curvature is 60 to 90, and from 2 on descent diverges. Fc1 "
+    "and fc2 frozen, the loss explodes all the same; at a rate of 0.0001 it does not rise.",
     controls=[
         override("without the factor of ten", network=plain_sigmoids),
         override("a deep explosion", network=linear_with_huge_weights),
@@ -277,7 +277,7 @@ def test_the_explosion_needs_no_depth(losses, trials, evidence, network=unstable
     evidence.observe("gradient at the inputs, in units of that at the output", back)
     evidence.observe("learning rate times largest curvature in fc3", steepness, limit=2.0)
     trials.always(back < 2, name="no growth on the way back")
-    trials.always(fc1 < fc3 / 2, name="smaller in front")
+    trials.always(fc1 < fc3 / 4, name="smaller in front")
     trials.always(steepness > 20, name="ten times too steep for the last layer alone")
     only_last = losses(UNCLIPPED, steps=30, network=partial(frozen, network))
     trials.always(growth(only_last) > 1000, name="explodes with fc1 and fc2 frozen")

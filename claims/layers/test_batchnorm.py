@@ -186,8 +186,8 @@ def running_statistics(x, epochs, order=shuffled, momentum=0.1):
     "pytorch-notes/batchnorm-running-stats-are-global-training-stats",
     verdict=CONDITIONAL,
     finding="Nearly, after many batches of well mixed data: after 20 epochs the mean is that of all values to "
-    "1 or 2 %, the variance to about 10 %. After the ten batches of one epoch 35 % of the start is left, and "
-    "they are 6.5 and 3.0 instead of 10 and 4. Of sorted data the last batches count most, and the variance is that "
+    "half a per cent, the variance to 3 %. After the ten batches of one epoch 35 % of the start is left, and "
+    "they are 6.5 and 2.9 instead of 10 and 4. Of sorted data the last batches count most, and the variance is that "
     "within batches alone. With momentum=None the mean is exactly that of all batches.",
     controls=[
         override("a cumulative average", momentum=None),
@@ -209,8 +209,8 @@ def test_running_statistics_are_global_ones_after_many_mixed_batches(trials, evi
     evidence.compare("running variance", dict(zip(means, variances, strict=True)))
     trials.always((early_mean < 0.8 * mean).numpy(), name="1 epoch: mean too low")
     trials.always((early_variance < 0.9 * variance).numpy(), name="1 epoch: variance too low")
-    trials.always((abs(late_mean - mean) < 0.05 * mean).numpy(), name="20 epochs: the mean, within 5 %")
-    trials.always((abs(late_variance - variance) < 0.3 * variance).numpy(), name="20 epochs: the variance, within 30 %")
+    trials.always((abs(late_mean - mean) < 0.02 * mean).numpy(), name="20 epochs: the mean, within 2 %")
+    trials.always((abs(late_variance - variance) < 0.1 * variance).numpy(), name="20 epochs: the variance, within 10 %")
     trials.always((sorted_variance < 0.5 * variance).numpy(), name="sorted: less than half of the variance")
     trials.always((abs(cumulative_mean - mean) < 1e-4).numpy(), name="momentum=None: the mean")
 
@@ -218,7 +218,7 @@ def test_running_statistics_are_global_ones_after_many_mixed_batches(trials, evi
 @claim(
     "pytorch-notes/batchnorm-eval-sample-independent-of-batch",
     finding="In evaluation the first row of a batch of 64 comes out as it does with seven companions or alone; in "
-    "training its output moves by 0.6 (median) if 56 of the companions leave, and alone it is refused.",
+    "training its output moves by 0.5 to 0.6 (median) if 56 of the companions leave, and alone it is refused.",
     controls=[
         replace("torch.nn.functional.batch_norm", by_batch_statistics),
         replace("torch.nn.functional.batch_norm", by_running_statistics),
