@@ -243,6 +243,7 @@ def test_the_best_boundary_is_between_the_two_in_length_and_islands(boundary, tr
     evidence.image("two layers of 8", picture(middle))
     samples = {"line": line, "8-8": middle, "32-32": large}
     evidence.compare("length of the boundary", {name: result.length for name, result in samples.items()})
+    evidence.compare("islands", {name: result.islands for name, result in samples.items()})
     evidence.compare("accuracy on new points", {name: result.test for name, result in samples.items()})
     trials.less(line.test, middle.test, name="more accurate on new points than the line")
     trials.less(large.test, middle.test + 0.01, name="and not less by 1 % than the overfitting one")

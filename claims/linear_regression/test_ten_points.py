@@ -49,8 +49,7 @@ def test_a_hundred_steps_recover_3_and_1(trials, evidence, clear=set_to_none):
 
 @claim(
     "pytorch-notes/linreg-244-without-clearing-fails",
-    finding="After 100 steps w or b is off by 1.9 in the median of 40,000 draws (measured once, apart), and the loss "
-    "still swings as high as it began.",
+    finding="After 100 steps w or b is off by about 2 in the median draw, and the loss still swings as high as it began.",
     controls=[override("cleared before each step", clear=zero_gradient)],
     trials=200,
 )
@@ -59,5 +58,7 @@ def test_without_clearing_the_ten_points_are_not_fitted(trials, evidence, clear=
     trajectory = descend_lines(x, y, starts, LR, 100, clear=clear)
     losses = line_losses(trajectory, x, y)
     evidence.curve("loss of the first draw", range(101), {"not cleared": losses[:, 0]}, x_label="step")
-    trials.mostly((trajectory[-1] - TARGET).abs().amax(-1) > 0.1, at_least=0.5, name="not recovered")
+    errors = (trajectory[-1] - TARGET).abs().amax(-1)
+    evidence.observe("larger error of w and b in the end", errors)
+    trials.mostly(errors > 0.1, at_least=0.5, name="not recovered")
     trials.mostly(losses[80:].amax(0) > losses[0] / 2, at_least=0.5, name="the loss swings back to half its height")
