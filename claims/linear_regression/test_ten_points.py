@@ -49,7 +49,7 @@ def test_a_hundred_steps_recover_3_and_1(trials, evidence, clear=set_to_none):
 
 @claim(
     "pytorch-notes/linreg-244-without-clearing-fails",
-    finding="After 100 steps w or b is off by about 2 in the median draw, and the loss still swings as high as it began.",
+    finding="After 100 steps w or b is off by about 2 (median), and the loss still swings as high as it began.",
     controls=[override("cleared before each step", clear=zero_gradient)],
     trials=200,
 )

@@ -11,11 +11,12 @@ import operator
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
+from typing import TextIO
 
 import pytest
 
@@ -134,23 +135,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a file of this process."""
-    config.pluginmanager.register(_Notes(config.option.claim_margins / f"{os.getpid()}.jsonl"))
+    config.pluginmanager.register(_Watch(config.option.claim_margins / f"{os.getpid()}.jsonl"))
 
 
-class _Notes:
-    """What the comparisons of claims have compared.
+class _Watch:
+    """Has notes taken while claims run.
 
-    Nothing of controls, which are to fail, nor of Hypothesis properties, which seek what is nearest to failing.
+    Not while controls do, which are to fail, nor Hypothesis properties, which seek what is nearest to failing: where
+    nobody takes notes, pytest explains no assertion that holds, which takes as long as the tests themselves.
     """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = file.open("w", encoding="utf-8")
+        self._notes = _Notes(file.open("w", encoding="utf-8"))
 
-    def pytest_assertion_pass(self, item: pytest.Function, lineno: int, orig: str, expl: str) -> None:
-        noted = ITEM in item.stash and item.stash[ITEM].control is None
-        if noted and not hasattr(item.obj, "hypothesis") and (seen := distances(expl)):
-            self._file.write(json.dumps([item.nodeid, lineno, orig, seen]) + "\n")
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        plugins = item.config.pluginmanager
+        claim_item = item.stash.get(ITEM, None)
+        if claim_item is None or claim_item.control is not None or hasattr(getattr(item, "obj", None), "hypothesis"):
+            return (yield)
+        plugins.register(self._notes)
+        try:
+            return (yield)
+        finally:
+            plugins.unregister(self._notes)
 
     def pytest_unconfigure(self) -> None:
-        self._file.close()
+        self._notes.file.close()
+
+
+class _Notes:
+    """What the comparisons of a test have compared."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def pytest_assertion_pass(self, item: pytest.Item, lineno: int, orig: str, expl: str) -> None:
+        if seen := distances(expl):
+            self.file.write(json.dumps([item.nodeid, lineno, orig, seen]) + "\n")
