@@ -126,20 +126,26 @@ def written_with_fractions(line):
 
 
 def written_with_names(line):
-    """``dz/dx`` as a name, ``dz_dx``."""
-    return line.replace("dz/", "dz_").replace("dy/", "dy_")
+    """``dz/dx`` as a name, ``dz_dx``, and ``2y`` as a product."""
+    return line.replace("dz/", "dz_").replace("dy/", "dy_").replace("2y", "2*y")
 
 
 @claim(
     "pytorch-notes/listing-chain-rule-pseudocode",
     verdict=REFUTED,
-    finding="They are mathematics: Python reads dz/dx on the left as a quotient and refuses to assign to it. With "
-    "dz_dx for dz/dx both run and give the 36 of x.grad.",
+    finding="They are mathematics: Python reads dz/dx on the left as a quotient, to which nothing can be assigned, and "
+    "2y as a number that goes wrong. With dz_dx for dz/dx and 2*y for 2y both run and give the 36 of x.grad.",
     controls=[override("names in place of fractions", spelling=written_with_names)],
 )
-@pytest.mark.parametrize("line", ["dz/dx = dz/dy * dy/dx", "dz/dx = (2*y) * (3)"])
-def test_the_chain_rule_lines_are_no_python(line, spelling=written_with_fractions):
-    with pytest.raises(SyntaxError, match="cannot assign to expression"):
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ("dz/dx = dz/dy * dy/dx", "cannot assign to expression"),
+        ("dz/dx = (2y) * (3)", "invalid decimal literal"),
+    ],
+)
+def test_the_chain_rule_lines_are_no_python(line, mistake, spelling=written_with_fractions):
+    with pytest.raises(SyntaxError, match=mistake):
         compile(spelling(line), "listing", "exec")
     x = torch.tensor([2.0], requires_grad=True)
     y = x * 3

@@ -196,7 +196,7 @@ LISTINGS = {
     "pytorch-notes/clip-demo-needs-matplotlib-import",
     verdict=CONDITIONAL,
     finding="With matplotlib.pyplot imported as plt, as four earlier listings do at the top, their last lines run. "
-    "With torch, nn and optim alone they train, and then stop with a NameError where they plot.",
+    "Without it these stop with a NameError, and only after the training, since they come last.",
     controls=[override("with plt", plotting=True)],
 )
 @pytest.mark.parametrize("demo", LISTINGS)

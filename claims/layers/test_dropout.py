@@ -10,7 +10,7 @@ from fitcore.models import MLP
 from fitcore.testing import REFUTED, claim, override, replace
 from fitcore.testing.strategies import dtypes, shapes, strided, tensors
 
-PASSES, UNITS = 10_000, 10  # as many draws as the ones(100000) of the setup
+PASSES, UNITS = 10_000, 10  # as many draws as the ones(100000) of the document
 
 dropout, train = nn.functional.dropout, nn.Module.train
 

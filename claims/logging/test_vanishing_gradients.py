@@ -257,7 +257,7 @@ def test_with_sigmoid_weights_leave_zero_but_all_neurons_stay_equal(x, y, activa
 
 @claim(
     "pytorch-notes/all-zero-activation-means-dead-relu",
-    finding="With SGD, momentum or Adam alike; weight decay would move the weights, by no gradient.",
+    finding="With momentum or Adam alike; weight decay would move the weights, by no gradient.",
     controls=[override("a bias of 0", bias=0.0)],
 )
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9)], ids=["Adam", "SGD"])

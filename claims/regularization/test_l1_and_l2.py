@@ -19,7 +19,7 @@ from fitcore.seeding import seeded
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override
 from fitcore.training import optimizer_step, train
 
-TRIALS = 16
+TRIALS = 20
 LR = 0.01
 L2, L1 = {"weight_decay": 0.01}, {"l1": 0.001}
 NONE, TWENTYFOLD, STRONG = {}, {"weight_decay": 0.2}, {"weight_decay": 2.0}
