@@ -65,7 +65,7 @@ def margins(runs: Sequence[Path]) -> list[Margin]:
         runs: folders that the plugin wrote to, two or more.
     """
     found = [_noted(run) for run in runs]
-    common = [key for key in found[0] if all(key in others for others in found[1:])]
+    common = [key for key in found[0] if all(key in run for run in found)]
     over_runs = {key: tuple(run[key] for run in found) for key in common}
     varying = {key: values for key, values in over_runs.items() if len(set(values)) > 1}
     return sorted((Margin(*key[:3], values) for key, values in varying.items()), key=lambda margin: margin.deviations)

@@ -53,7 +53,8 @@ def test_what_varies_is_ordered_by_its_distance_from_failing_in_standard_deviati
             ("test_b", 8, "twice > 1", [5.0 + n]),
             ("test_b", 8, "twice > 1", [15.0 - n]),
             ("test_b", 9, "constant > 1", [2.0]),
-            *([("test_b", 10, "sometimes > 1", [0.1])] if n else []),
+            ("test_b", 9, "changes once > 1", [150.0 + (n == 1)]),
+            *([] if n == 1 else [("test_b", 10, "sometimes > 1", [0.1 + n])]),
         )
         for n, far in enumerate((1.0, 2.0, 4.0))
     ]
@@ -63,6 +64,7 @@ def test_what_varies_is_ordered_by_its_distance_from_failing_in_standard_deviati
         ("test_b", 8, "twice > 1", (5.0, 6.0, 7.0)),
         ("test_b", 8, "twice > 1", (15.0, 14.0, 13.0)),
         ("test_a", 7, "far > 1", (100.0, 101.0, 102.0)),
+        ("test_b", 9, "changes once > 1", (150.0, 151.0, 150.0)),
     ]
     assert found[0].deviations == pytest.approx(7 / 3 / statistics.stdev((1, 2, 4)))
 
