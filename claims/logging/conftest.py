@@ -5,7 +5,9 @@ import tempfile
 import warnings
 import weakref
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -208,6 +210,14 @@ class Page:
         """Tell no address."""
 
 
+def empty_page():
+    """Nothing for a browser to run: every start would compress it anew, for most of its time."""
+    files = BytesIO()
+    with ZipFile(files, "w") as archive:
+        archive.writestr("index.html", "")
+    return files
+
+
 @pytest.fixture(scope="session")
 def command():
     """``command(folder, *options, server=...)``: run TensorBoard with this server, and return its address."""
@@ -216,7 +226,7 @@ def command():
         from tensorboard import default, program  # noqa: PLC0415
 
     def launch(folder, *options, server):
-        board = program.TensorBoard(default.get_static_plugins(), server_class=server)
+        board = program.TensorBoard(default.get_static_plugins(), empty_page, server_class=server)
         board.configure(("tensorboard", f"--logdir={folder}", "--load_fast=false", *options))
         return board.launch()
 
