@@ -8,7 +8,7 @@ from fitcore.data import cubic_plus_sine, cubic_plus_sine_law
 from fitcore.ensembles import QuadraticDynamics
 from fitcore.models import PolynomialModel, number_of_parameters, power_features
 from fitcore.seeding import seeded
-from fitcore.testing import REFUTED, claim, override, replace
+from fitcore.testing import CONDITIONAL, REFUTED, claim, override, replace
 
 TRIALS = 200
 DEGREES = (1, 2, 6, 10)
@@ -127,10 +127,10 @@ def test_degree_10_overfits_only_where_points_are_few(trials, evidence, noise, n
 
 @claim(
     "generalization/degree-spectrum-shows-underfit-to-overfit",
-    verdict=REFUTED,
-    finding="With the document's 140 points of noise 0.2 the validation error only falls: 600, 98, 1.8, 0.18 "
-    "(medians), and it goes on falling to degree 13. With 20 points of noise 3 it is lowest at degree 2 or 6 in "
-    "92 % of trials: there the spectrum shows the whole path.",
+    verdict=CONDITIONAL,
+    finding="It takes few and noisy points: with 20 of noise 3 it is lowest at degree 2 or 6 in 92 % of trials. With "
+    "the document's 140 points of noise 0.2 the validation error only falls: 600, 98, 1.8, 0.18 (medians), and it goes "
+    "on falling to degree 13.",
     controls=[override("20 points of noise 3", n=20, noise=3.0), override("never few points", few=140)],
     trials=TRIALS,
 )

@@ -22,12 +22,12 @@ unregularised = override("the base network again", recipe="baseline")
 @claim(
     "tuning-cases/mnist-overfit-train99-test97",
     verdict=CONDITIONAL,
-    finding="It is a matter of how many digits there are. With 8,000 of the 60,000 the printed network, repaired, came "
-    "after five epochs to 99.3 ± 0.1 % on them and 97.6 ± 0.2 % on others, macro F1 likewise (means of eight copies, "
-    "tried apart). With fewer it overfits more: here, with a quarter of the channels, by 18 points with 120 digits and "
-    "4 to 5 with 1,000, where 9 % of the test digits are missed. Macro F1 stays within a point of accuracy. Asserted "
-    "is that it overfits, and the more the fewer the digits; the printed figures need the printed network and some "
-    "8,000.",
+    finding="It is a matter of how many digits there are. The printed figures are those of some 8,000: with them the "
+    "printed network, repaired, came after five epochs to 99.3 ± 0.1 % on them and 97.6 ± 0.2 % on others, macro F1 "
+    "likewise (means of eight copies, tried apart). With fewer it overfits more: here, with a quarter of the channels, "
+    "by 18 points with 120 digits and 4 to 5 with 1,000, where 9 % of the test digits are missed. With the document's "
+    "60,000, which were not run, it is to be expected to overfit less than printed. Macro F1 stays within a point of "
+    "accuracy. Asserted is that the network overfits, and the more the fewer the digits.",
     controls=[as_many],
 )
 def test_how_far_the_network_overfits_depends_on_the_number_of_digits(recipes, copies, evidence, few="few"):
@@ -36,7 +36,7 @@ def test_how_far_the_network_overfits_depends_on_the_number_of_digits(recipes, c
     name = "five epochs, with as many digits as this run has"
     evidence.figure(name, reported=[0.99, 0.9725, 0.9723], measured=measured, tolerance=0.005)
     assert less["training accuracy"].mean() > 99
-    assert 1 < more["gap"].mean() < 0.8 * less["gap"].mean()
+    assert 0 < more["gap"].mean() < 0.8 * less["gap"].mean()
     assert more["test accuracy"].mean() > less["test accuracy"].mean()
     assert abs(more["macro F1"] - more["test accuracy"]).max() < 1
     one = copies("many")[0]
@@ -135,11 +135,11 @@ def test_the_bundle_shrinks_the_gap_of_losses_markedly_and_that_of_accuracies_a_
 @claim(
     "tuning-cases/dropout-wd-gains-1-65-points-full-run",
     verdict=REFUTED,
-    finding="The printed figures would take 60 % of the test errors away. With 120 digits the bundle gains as many "
-    "points, 1.3 to 2.2, but of 18.5 missed, which is 7 to 12 %; with 1,000 the three copies of a run gain anything "
-    "from -0.6 to 1.2 points, and thirty tried apart 0.5 ± 0.2, or 6 %. The document's 60,000 were not run here; with "
-    "8,000 the printed network, which has 97.6 % without the bundle, gains 0.0 ± 0.2 points (eight copies, tried "
-    "apart).",
+    finding="With 8,000 digits the printed network, which then has 97.6 % without the bundle, gains 0.0 ± 0.2 points "
+    "by it (eight copies, tried apart; the document's 60,000 were not run). The printed figures would take 60 % of the "
+    "test errors away. With 120 digits the bundle gains as many points, 1.3 to 2.2, but of 18.5 missed, which is 7 to "
+    "12 %; with 1,000 the three copies of a run gain anything from -0.6 to 1.2 points, and thirty tried apart 0.5 ± "
+    "0.2, or 6 %.",
     controls=[override("more digits for the second model", second="many")],
 )
 def test_the_bundle_gains_less_than_printed(recipes, evidence, second=None):

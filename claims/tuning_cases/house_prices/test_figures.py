@@ -89,19 +89,22 @@ def test_the_error_has_fallen_by_three_quarters(evidence, initial=INITIAL[0], im
 
 @claim(
     "tuning-cases/case3-improved-beats-initial",
-    verdict=REFUTED,
-    finding="With Adam at 0.001 for both it is worse: 0.078 after up to 50 epochs, the initial one 0.067 after 20 and "
-    "0.045 after 50 (means). What made the document's initial regressor bad was not its structure.",
+    verdict=CONDITIONAL,
+    finding="It depends on what has trained the initial one, which the document leaves open: by SGD at 0.002, as the "
+    "printed figures suggest, that has 0.35 after 20 epochs, against 0.078. With Adam at 0.001 for both the improved "
+    "one is worse: the initial one has 0.067 after 20 epochs, and 0.045 after 50 (means). What made the document's "
+    "initial regressor bad was not its structure.",
     controls=[override("no BatchNorm", batch_norm=False), override("an initial one of 4 epochs", epochs=(4, 4))],
     trials=60,
 )
-def test_the_improved_regressor_is_no_better_than_the_initial_one(
+def test_the_improved_regressor_beats_the_initial_one_only_if_that_was_trained_by_sgd(
     initial, improved, trials, evidence, *, batch_norm=True, epochs=(20, 50)
 ):
     early, late = (initial().test[count - 1] for count in epochs)
-    tuned = improved(batch_norm=batch_norm).stopped().test
-    arms = {"initial, 20 epochs": early, "initial, 50 epochs": late, "improved": tuned}
-    evidence.compare("test MAE", arms)
+    tuned, by_sgd = improved(batch_norm=batch_norm).stopped().test, initial(**SGD).test[19]
+    arms = {"initial, 20 epochs": early, "initial, 50 epochs": late, "initial, SGD, 20 epochs": by_sgd}
+    evidence.compare("test MAE", arms | {"improved": tuned})
+    trials.less(2 * tuned, by_sgd, name="less than half of what SGD has left")
     assert tuned.mean() > early.mean()
     trials.less(early - 0.015, tuned, name="not lower by 0.015 than after 20 epochs")
     trials.less(late, tuned, name="higher than after as many epochs")
