@@ -153,10 +153,10 @@ def of_all(locate, ensemble):
 @claim(
     "pytorch-notes/boundary-check-is-exact",
     verdict=CONDITIONAL,
-    finding="To within half the spacing of its grid, 0.01 at most: it finds one of 300 points that lie 0.02 apart, "
-    "none of them at 0, so that the deviation it prints is 0.0100 at best, whatever the model. Under seed 42 it is "
-    "that, while the two logits are equal at 0.0020. Over many seeds it is off by about 0.005 (median). A root finder "
-    "has all digits.",
+    finding="The heading says exact position, and the line that is printed says ≈: it is right to within half the "
+    "spacing of the grid, 0.01. It finds one of 300 points that lie 0.02 apart, none of them at 0, so that the "
+    "deviation it prints is 0.0100 at best, whatever the model. Under seed 42 it is that, while the two logits are "
+    "equal at 0.0020. Over many seeds it is off by about 0.005 (median). A root finder has all digits.",
     controls=[override("a root finder in its place", locate=root)],
 )
 def test_the_grid_misses_the_boundary_by_up_to_its_spacing(shared, classifiers, trials, evidence, locate=grid_search):
@@ -189,9 +189,9 @@ def probability_of_class_1(probabilities):
 @claim(
     "pytorch-notes/red-curve-is-decision-boundary",
     verdict=CONDITIONAL,
-    finding="It is the predicted class, 0 or 1, over x. The boundary between two classes of numbers is one number, "
-    "and only the jump of the curve shows it, to within the spacing of the grid; on some 99 % of the curve the "
-    "classifier is certain to 90 %.",
+    finding="Where it jumps, as the listing's comment says. It is the predicted class, 0 or 1, over x; the boundary "
+    "between two classes of numbers is one number, and only the jump shows it, to within the spacing of the grid. On "
+    "some 99 % of the curve the classifier is certain to 90 %.",
     controls=[
         override("the probability", curve=probability_of_class_1),
         override("class 1 from 99 % on", curve=classes_at_99_percent),

@@ -88,7 +88,8 @@ def outcome(shared, data_root):
     verdict=REFUTED,
     finding="The squared error against one-hot labels and the multi-class margin loss train the same networks: to 99 % "
     "of the document's numbers, as cross-entropy does, and to 76 and 78 % of ten kinds of digits, where "
-    "cross-entropy comes to 79 % (medians). It is the usual choice, not a necessary one.",
+    "cross-entropy comes to 79 % (medians). It is the usual choice, as the section itself says below its listing, not "
+    "a necessary one.",
     controls=[override("a loss that does not see the labels", loss=blind_to_labels)],
 )
 @pytest.mark.parametrize("loss", [squared_errors, margin_losses])

@@ -23,7 +23,7 @@ from fitcore.evaluation.peak_memory import PeakMemory
 from fitcore.evaluation.throughput import intra_op_threads
 from fitcore.models import MLP
 from fitcore.seeding import seeded
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, claim, override
 
 TRIALS = 60
 SAMPLES = 100
@@ -140,10 +140,10 @@ def fit(shared):
 
 @claim(
     "pytorch-notes/full-batch-training-is-unstable",
-    verdict=REFUTED,
-    finding="It is the other way round. At learning rate 0.1 no step on the full batch raises the training loss, and "
-    "at 0.5 none in most trials, but nearly three in ten on mini-batches do. Full batches come off worse in one place: "
-    "on the straight line of the document's listing, at rates just above their bound of 0.0292.",
+    verdict=CONDITIONAL,
+    finding="Only at rates just above the full batch's own bound. Below it full batches make the steadier steps: on "
+    "digits at learning rate 0.1 none of them raises the training loss, and at 0.5 none in most trials, but nearly "
+    "three in ten on mini-batches do.",
     controls=[override("mini-batches on both sides", full=10)],
     trials=TRIALS,
 )
@@ -160,31 +160,31 @@ def test_steps_on_the_full_batch_raise_the_loss_less_often_than_on_mini_batches(
 
 @claim(
     "pytorch-notes/unshuffled-fixed-order-overfits",
-    verdict=REFUTED,
-    finding="In a random order that is kept, networks overfit just as much as with a new one in every epoch: 100 % of "
-    "the training digits and 88 % of others are recognised (medians), at a test loss of 0.42 to 0.44. In order of "
-    "class it is 0.04 to 0.06 higher after as many epochs.",
+    verdict=CONDITIONAL,
+    finding="In order of class a little more: after 40 epochs 98 to 99 % of the training digits are recognised and 84 "
+    "to 86 % of others, at a test loss of 0.47 to 0.51, 0.02 to 0.03 farther above the training loss than with a new "
+    "order in every epoch, which recognises 100 % and 87 to 88 %, at 0.41 to 0.44 (medians). In a random order that is "
+    "kept, networks overfit just as much as with a new one.",
     controls=[
         override("stopped early", kept=replace(FIXED, epochs=SHORT)),
         override("not in order of class", by_class=SHUFFLED),
     ],
     trials=TRIALS,
 )
-def test_a_random_order_that_is_kept_overfits_as_much_as_a_new_one(
+def test_data_in_order_of_class_overfit_more_and_those_in_a_random_order_that_is_kept_do_not(
     fit, trials, evidence, kept=FIXED, by_class=BY_CLASS
 ):
     fixed, shuffled, sorted_ = fit(kept), fit(SHUFFLED), fit(by_class)
-    gaps = {
-        "kept": fixed.accuracy - fixed.test_accuracy,
-        "new in every epoch": shuffled.accuracy - shuffled.test_accuracy,
-    }
+    orders = {"kept": fixed, "new in every epoch": shuffled, "by class": sorted_}
+    gaps = {order: of.accuracy - of.test_accuracy for order, of in orders.items()}
     evidence.compare("training accuracy minus test accuracy", gaps)
-    losses = {"kept": fixed.test_loss, "new in every epoch": shuffled.test_loss, "by class": sorted_.test_loss}
-    evidence.compare("test loss", losses)
+    evidence.compare("test loss", {order: of.test_loss for order, of in orders.items()})
     trials.less(0.05, gaps["new in every epoch"], name="shuffled networks overfit, by five points")
-    trials.equivalent(*gaps.values(), within=0.04, name="and those of a kept order no more and no less")
-    trials.equivalent(fixed.test_loss, shuffled.test_loss, within=0.06, name="the test losses are the same")
-    assert (sorted_.test_loss - shuffled.test_loss).mean() > 0
+    trials.equivalent(gaps["kept"], gaps["new in every epoch"], within=0.03, name="kept orders no more and no less")
+    trials.equivalent(fixed.test_loss, shuffled.test_loss, within=0.04, name="the test losses are the same")
+    assert abs((fixed.test_loss - shuffled.test_loss).mean()) < 0.02 < (sorted_.test_loss - shuffled.test_loss).mean()
+    assert sorted_.accuracy.mean() > 0.95
+    assert ((sorted_.test_loss - sorted_.loss) - (shuffled.test_loss - shuffled.loss)).mean() > 0
 
 
 @claim(

@@ -136,10 +136,10 @@ def test_tanh_fits_better_after_long_training_and_relu_after_short(
 @claim(
     "pytorch-notes/tanh-range-suits-sin",
     verdict=CONDITIONAL,
-    finding="A range that matches the target's helps: of 10·sin(x) Tanh misses 18 % of the amplitude after 300 "
-    "updates, and ReLU less than one percent. But it is not what makes Tanh better on the sine itself: Hardtanh has "
-    "the same range, and misses it by 0.008, much as ReLU does, where Tanh misses it by 0.003 (medians). It is the "
-    "curve.",
+    finding="The notes name the range, and do not say that it is why. A range that matches the target's helps: of "
+    "10·sin(x) Tanh misses 18 % of the amplitude after 300 updates, and ReLU less than one percent. But it is not what "
+    "makes Tanh better on the sine itself: Hardtanh has the same range, and misses it by 0.008, much as ReLU does, "
+    "where Tanh misses it by 0.003 (medians). It is the curve.",
     controls=[
         override("the sine itself", tall=LONG),
         override("Tanh for Hardtanh", straight=nn.Tanh),

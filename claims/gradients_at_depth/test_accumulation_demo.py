@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
 from fitcore.seeding import seeded
-from fitcore.testing import REFUTED, claim, override
+from fitcore.testing import REFUTED, claim, error_of, override
 
 BATCH = 8
 
@@ -66,6 +66,26 @@ def listing(*, samples=1000, every=4, report=so_far, epochs=3):
             step()
         record.batch_losses += losses
     return record
+
+
+DRAWING = """
+plt.figure(figsize=(10, 6))
+plt.plot(losses)
+plt.show()
+"""
+
+
+@claim(
+    "pytorch-notes/clip-demo-needs-matplotlib-import",
+    finding="This one trains its model for three epochs and draws one curve, after the same imports.",
+    controls=[override("pyplot under another name than plt", imported="pyplot")],
+)
+def test_the_demonstration_of_accumulation_trains_and_draws(shared, pyplot, imported="plt"):
+    settings = {"every": 4, "epochs": 3}
+    assert error_of(shared, listing, **settings) is None
+    names = {imported: pyplot, "losses": shared(listing, **settings).plotted}
+    assert error_of(exec, DRAWING, names) is None
+    assert [len(line.get_xdata()) for line in pyplot.gca().get_lines()] == [93]
 
 
 @claim(

@@ -118,8 +118,7 @@ def test_the_formula_without_rounding_is_right_where_the_stride_divides(case, si
     "pytorch-notes/pool-size-formula-without-floor",
     verdict=CONDITIONAL,
     finding="Only if the stride divides in - kernel and there is no padding, which would count twice, as for a "
-    "convolution. Else the quotient is rounded down, as in the document's own example: 28 pooled by 3 gives 9, and the "
-    "formula says 9.33.",
+    "convolution. Else the quotient is rounded down. In its example the document rounds down itself: 9.33 to 9.",
     controls=[
         replace("torch.nn.functional.max_pool2d", rounding_up),
         replace("torch.nn.functional.max_pool2d", one_at_a_time),

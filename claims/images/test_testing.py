@@ -135,7 +135,7 @@ def test_a_forward_pass_stores_results_and_no_gradients(seed, then):
     "pytorch-notes/no-grad-faster",
     verdict=CONDITIONAL,
     finding="Where layers have little to do, and bookkeeping counts: an MLP of twelve narrow layers takes about 0.7 of "
-    "the time for a single image, on one thread. The CNN takes about as long for 128 images with gradients as without: "
+    "the time for a single image, on one thread. The CNN saves less than a quarter for 128 images, usually nothing: "
     "the operations are the same.",
     controls=[
         override("gradients stay on", forward=tracked_passes),
@@ -148,11 +148,11 @@ def test_no_grad_is_faster_for_one_image_and_not_for_a_batch(
     small = MLP([784, *[16] * 12, 10], nn.ReLU), torch.rand(1, 784)
     large = document_cnn(), torch.rand(128, 1, 28, 28)
     of_small = share_of_time(forward, tracked_passes, *small, calls=20, rounds=50)
-    of_large = share_of_time(forward, tracked, *large, calls=1, rounds=4)
+    of_large = share_of_time(forward, tracked, *large, calls=1, rounds=6)
     rows = [{"network": "MLP, one image", "share": of_small}, {"network": "CNN, 128 images", "share": of_large}]
     evidence.table("time under no_grad over that of the tracked pass", rows)
     assert of_small < 0.85
-    assert of_large > 0.65
+    assert of_large > 0.75
 
 
 LAYERS_WITH_MODES = {"dropout": cnn_with_dropout, "batch normalisation": normalised_cnn}

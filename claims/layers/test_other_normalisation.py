@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision.ops import StochasticDepth
 
-from fitcore.testing import CONDITIONAL, claim, override, replace
+from fitcore.testing import claim, override, replace
 from fitcore.testing.strategies import shapes, tensors
 
 ROWS = 1000
@@ -35,9 +35,8 @@ def by_own_statistics(x, *_):
 
 @claim(
     "pytorch-notes/instancenorm-depends-on-mode",
-    verdict=CONDITIONAL,
-    finding="Not as it is by default: it keeps no running statistics, and normalises each image by its own in either "
-    "mode, to the same bits. With track_running_stats=True evaluation uses the running ones, and differs.",
+    finding="With track_running_stats=True evaluation uses the running statistics, and differs. By default it does "
+    "not: the layer keeps none, and normalises each image by its own in either mode, to the same bits.",
     controls=[
         override("running statistics by default", default=tracking_instance_norm_2d),
         replace("torch.nn.functional.instance_norm", by_own_statistics),
@@ -60,18 +59,27 @@ def test_instance_norm_heeds_the_mode_only_with_running_statistics(trials, evide
 
 @claim(
     "pytorch-notes/instancenorm-depends-on-mode",
-    verdict=CONDITIONAL,
-    finding="In any dimensions: (x - mean) / √(variance + ε) over each channel of each sample, in either mode.",
-    controls=[override("running statistics by default", tracks=True)],
+    finding="In any dimensions: (x - mean) / √(variance + ε) over each channel of each sample, in either mode by "
+    "default and in training with running statistics; evaluation then takes these.",
+    controls=[
+        override("running statistics by default", tracks=True),
+        replace("torch.nn.functional.instance_norm", by_own_statistics),
+    ],
 )
 @given(x=tensors(shapes(min_dims=3, max_dims=5, min_side=2, max_side=4), torch.float64), tracks=st.just(False))
-def test_instance_norm_normalises_each_channel_of_each_sample_in_both_modes(x, tracks):
+def test_instance_norm_normalises_each_channel_of_each_sample_and_may_track_them_for_evaluation(x, tracks):
     make = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}[x.ndim]
-    layer = make(x.shape[1], track_running_stats=tracks).double()
+    layer, tracking = (make(x.shape[1], track_running_stats=running).double() for running in (tracks, True))
     over = tuple(range(2, x.ndim))
-    mean, variance = x.mean(over, keepdim=True), x.var(over, correction=0, keepdim=True)
-    expected = (x - mean) / (variance + layer.eps).sqrt()
-    assert_close(in_both_modes(layer, x), (expected, expected))
+
+    def normalised(mean, variance):
+        return (x - mean) / (variance + layer.eps).sqrt()
+
+    mean = x.mean(over, keepdim=True)
+    by_its_own = normalised(mean, x.var(over, correction=0, keepdim=True))
+    running = 0.1 * mean.mean(0), 0.9 + 0.1 * x.var(over, keepdim=True).mean(0)
+    assert_close(in_both_modes(layer, x), (by_its_own, by_its_own))
+    assert_close(in_both_modes(tracking, x), (by_its_own, normalised(*running)))
 
 
 def drop_elements(layer, x):

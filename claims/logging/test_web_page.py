@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from torch.utils.tensorboard import SummaryWriter
 
-from fitcore.testing import CONDITIONAL, REFUTED, claim, no_control, override
+from fitcore.testing import REFUTED, claim, no_control, override
 
 
 def first_free_port(ports):
@@ -121,10 +121,9 @@ def curves_by_tag(ask):
 
 @claim(
     "pytorch-notes/scalars-panel-compares-in-one-chart",
-    verdict=CONDITIONAL,
     finding="A chart belongs to one tag, and has a curve for each run. add_scalars makes a run of each value of its "
-    "dictionary: one chart. But the example's Loss/Epoch_Train and Loss/Epoch_Val are two tags of one run, and stand "
-    "in a chart each.",
+    "dictionary: both losses in one chart. The example's own Loss/Epoch_Train and Loss/Epoch_Val are two tags of one "
+    "run, and stand in a chart each.",
     controls=[override("two tags of one run", record=as_two_tags)],
 )
 def test_a_chart_has_the_curves_of_one_tag(example, page, tmp_path, record=as_curves_of_one_tag):

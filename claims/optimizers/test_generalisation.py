@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch.optim import SGD, Adam
 
-from fitcore.testing import CONDITIONAL, REFUTED, claim, override
+from fitcore.testing import CONDITIONAL, claim, override
 
 INITIAL = 3
 PRIVATE = 5
@@ -72,48 +72,65 @@ def test_where_each_sample_has_features_of_its_own_sgd_generalises_and_adam_does
 @claim(
     "pytorch-notes/sgd-generalises-better-than-adam",
     verdict=CONDITIONAL,
-    finding="Not on digits. At the guide's rates SGD (0.1, which the guide gives with momentum 0.9 and Nesterov's "
-    "step; without them here) and SGD with momentum (0.01) recognise 92 % of the test digits after 30 epochs, and Adam "
-    "(0.001) 91 to 92 %. At ten times these rates, where all fit what they were taught, it is 94 % for all. SGD is "
-    "ahead by 0.1 to 0.6 points, a few of 997 digits, and momentum at 0.1 by none.",
-    controls=[override("SGD at 0.01, which has learned little", rates=(0.01, 1.0))],
+    finding="On digits as long as Adam has not fitted them. At the guide's settings SGD (0.1, momentum 0.9, Nesterov's "
+    "step) is ahead of Adam (0.001) by 2.5 to 3.1 points after 30 epochs: it recognises 94 % of the test digits, and "
+    "knows all that it was taught, of which Adam knows 95 to 96 %. At 0.01, the guide's lower end, SGD knows no more "
+    "of it than Adam, and is ahead by 0.2 to 0.4. Once both have fitted they are alike within 0.3 points: so with Adam "
+    "at 0.01, and with Adam at 0.001 after 100 epochs (measured once, apart).",
+    controls=[
+        override("SGD at the lower end", fast=0.01),
+        override("Adam at 0.001, which has not fitted", larger=0.001),
+    ],
 )
-def test_on_digits_sgd_and_adam_generalise_alike(learn, trials, evidence, rates=(0.1, 1.0)):
-    recommended = {"SGD": learn("SGD", rates[0]), "momentum": learn("momentum", 0.01), "Adam": learn("Adam", 0.001)}
-    fitted = {"SGD": learn("SGD", rates[1]), "momentum": learn("momentum", 0.1), "Adam": learn("Adam", 0.01)}
-    for name, arms, within in (("rates of the guide", recommended, 0.025), ("larger rates", fitted, 0.035)):
-        for other in ("SGD", "momentum"):
-            pair = arms["Adam"].accuracy, arms[other].accuracy
-            trials.equivalent(*pair, within=within, name=f"{other}, {name}: alike within {100 * within:g} points")
-        evidence.compare(f"test accuracy, {name}", {arm: learned.accuracy for arm, learned in arms.items()})
-    for name, arm in fitted.items():
+def test_on_digits_sgd_is_ahead_of_adam_until_both_have_fitted(learn, trials, evidence, fast=0.1, larger=0.01):
+    sgd, slow_sgd = learn("Nesterov", fast), learn("Nesterov", 0.01)
+    adam, fitted_adam = learn("Adam", 0.001), learn("Adam", larger)
+    trials.less(adam.accuracy, sgd.accuracy, name="SGD at 0.1 is ahead")
+    assert sgd.accuracy.mean() - adam.accuracy.mean() > 0.015
+    trials.equivalent(fitted_adam.accuracy, sgd.accuracy, within=0.02, name="both fitted: alike within two points")
+    assert abs(fitted_adam.accuracy.mean() - sgd.accuracy.mean()) < 0.008
+    for name, arm in {"SGD": sgd, "Adam": fitted_adam}.items():
         trials.less(0.98, arm.training_accuracy, name=f"{name} has fitted the digits")
-
-
-@claim(
-    "pytorch-notes/late-sgd-finetuning-is-more-accurate",
-    verdict=REFUTED,
-    finding="No gain on digits. After Adam at 0.001, ten of 30 epochs by SGD at 0.01 leave 90 % of the test digits "
-    "recognised instead of 91 to 92 %, for it learns too slowly; SGD at 0.1 ends where Adam does, and so it does after "
-    "Adam at 0.01 (94 %). The medians of those differ by less than 2.5 points.",
-    controls=[override("Adam at 0.0001 throughout", whole=1e-4)],
-)
-def test_ending_with_sgd_recognises_no_more_digits(learn, trials, evidence, whole=0.001):
-    throughout, fitted = learn("Adam", whole), learn("Adam", 0.01)
-    slow, fast = (learn("Adam", 0.001, late=("SGD", lr)) for lr in (0.01, 0.1))
-    late_fitted = learn("Adam", 0.01, late=("SGD", 0.1))
-    trials.less(slow.accuracy, throughout.accuracy, name="SGD at 0.01 loses")
-    trials.equivalent(throughout.accuracy, fast.accuracy, within=0.025, name="SGD at 0.1: within 2.5 points")
-    trials.equivalent(fitted.accuracy, late_fitted.accuracy, within=0.025, name="after Adam at 0.01: within 2.5 points")
-    arms = {"Adam 0.001": throughout, "then SGD 0.01": slow, "then SGD 0.1": fast}
-    arms |= {"Adam 0.01": fitted, "Adam 0.01, then SGD 0.1": late_fitted}
+    assert abs(slow_sgd.accuracy.mean() - adam.accuracy.mean()) < 0.01
+    arms = {"SGD 0.1": sgd, "SGD 0.01": slow_sgd, "Adam 0.001": adam, "Adam 0.01": fitted_adam}
     evidence.compare("test accuracy", {name: arm.accuracy for name, arm in arms.items()})
+    evidence.compare("training accuracy", {name: arm.training_accuracy for name, arm in arms.items()})
 
 
 @claim(
     "pytorch-notes/late-sgd-finetuning-is-more-accurate",
-    verdict=REFUTED,
-    finding="Nor on the problem of Wilson et al. (2017), where SGD throughout gets all new samples right: a thousand "
+    verdict=CONDITIONAL,
+    finding="Where Adam has not finished learning, and SGD has the guide's momentum: after Adam at 0.001, ten of 30 "
+    "epochs by SGD at 0.1 with momentum 0.9 and Nesterov's step raise the test accuracy from 91 to 92 % to 94 % "
+    "(medians), nearly as far as Adam at 0.01 comes by itself. (At 0.01 they gain 0.1 to 0.3 points; measured once, "
+    "apart.) Plain SGD at 0.1 ends where Adam at 0.001 does, and at 0.01 it learns too slowly and loses two points. "
+    "After Adam at 0.01 SGD with momentum gains nothing either.",
+    controls=[
+        override("Adam at 0.0001 throughout", whole=1e-4),
+        override("plain SGD for Nesterov's", guide="SGD"),
+        override("after Adam at 0.001 on both sides", finished=0.001),
+    ],
+)
+def test_late_sgd_gains_only_with_momentum_and_before_adam_has_finished(
+    *, learn, trials, evidence, whole=0.001, guide="Nesterov", finished=0.01
+):
+    throughout, fitted = learn("Adam", whole), learn("Adam", finished)
+    slow, fast = (learn("Adam", 0.001, late=("SGD", lr)) for lr in (0.01, 0.1))
+    guided, guided_late = (learn("Adam", lr, late=(guide, 0.1)) for lr in (0.001, finished))
+    arms = {"Adam 0.001": throughout, "then SGD 0.01": slow, "then SGD 0.1": fast, "then Nesterov 0.1": guided}
+    arms |= {"Adam 0.01": fitted, "Adam 0.01, then Nesterov 0.1": guided_late}
+    evidence.compare("test accuracy", {name: arm.accuracy for name, arm in arms.items()})
+    trials.less(throughout.accuracy, guided.accuracy, name="Nesterov's at 0.1 gains")
+    assert (guided.accuracy - throughout.accuracy).mean() > 0.01
+    trials.less(slow.accuracy, throughout.accuracy, name="SGD at 0.01 loses")
+    trials.equivalent(throughout.accuracy, fast.accuracy, within=0.02, name="SGD at 0.1: within two points")
+    trials.equivalent(fitted.accuracy, guided_late.accuracy, within=0.01, name="after Adam at 0.01: within a point")
+
+
+@claim(
+    "pytorch-notes/late-sgd-finetuning-is-more-accurate",
+    verdict=CONDITIONAL,
+    finding="Not on the problem of Wilson et al. (2017), where SGD throughout gets all new samples right: a thousand "
     "steps of SGD after Adam leave exactly Adam's errors.",
     controls=[override("SGD at first too", adam=SGD)],
 )

@@ -30,8 +30,9 @@ def test_sgd_overfits_wrong_labels_as_soon_as_it_fits_them(learn_noise, trials, 
     "pytorch-notes/adam-memorises-too-much",
     verdict=CONDITIONAL,
     finding="Not more than SGD on digits. Of 140, a fourth labelled wrongly, Adam at its 0.001 and SGD with momentum "
-    "at its 0.01 learn 11 to 14 % of the wrong labels by heart in 60 epochs, and recognise 80 to 82 % of the test "
-    "digits. At ten times these rates both know all wrong labels by heart, and recognise 68 %. Rate and time decide.",
+    "at its 0.01 learn 9 to 14 % of the wrong labels by heart in 60 epochs, and recognise 80 to 82 % of the test "
+    "digits, Adam half a point more. At ten times these rates, of which SGD's is still the guide's, both know 98 % and "
+    "more of the wrong labels by heart, and recognise 67 to 70 %. Rate and time decide.",
     controls=[
         override("Adam at ten times the rate", adam_rates=(0.01, 0.01)),
         override("at a tenth", adam_rates=(0.001, 0.001)),
@@ -41,8 +42,10 @@ def test_adam_memorises_as_much_as_momentum(learn_noise, trials, evidence, adam_
     adams = [learn_noise("Adam", rate) for rate in adam_rates]
     momenta = {rate: learn_noise("momentum", rate) for rate in (0.01, 0.1)}
     for adam, (rate, momentum) in zip(adams, momenta.items(), strict=True):
-        trials.equivalent(adam.memorised, momentum.memorised, within=0.3, name=f"{rate}: as much by heart")
-        trials.equivalent(adam.accuracy, momentum.accuracy, within=0.08, name=f"{rate}: as much recognised")
+        trials.equivalent(adam.memorised, momentum.memorised, within=0.12, name=f"{rate}: as much by heart")
+        trials.equivalent(adam.accuracy, momentum.accuracy, within=0.06, name=f"{rate}: as much recognised")
+        assert abs(adam.memorised.mean() - momentum.memorised.mean()) < 0.04
+        assert abs(adam.accuracy.mean() - momentum.accuracy.mean()) < 0.02
     arms = {f"Adam {rate}": adam for rate, adam in zip(adam_rates, adams, strict=True)}
     show(evidence, arms | {f"momentum {rate}": momentum for rate, momentum in momenta.items()})
 

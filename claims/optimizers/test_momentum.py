@@ -66,10 +66,9 @@ def two_valleys(tilt):
 
 @claim(
     "pytorch-notes/momentum-escapes-local-minimum",
-    verdict=CONDITIONAL,
     finding="On (x² - 1)² + c x, with c from 0.1 to 0.5 and lr 0.01, SGD from x = 2 is caught in the poorer minimum "
-    "near 1, and momentum 0.9 rolls on into the better one. But it must arrive with speed: from 1.2 it is caught too. "
-    "And it does not know good from bad: from -2 it leaves the better minimum for the poorer one, unlike SGD.",
+    "near 1, and momentum 0.9 rolls on into the better one. It must arrive with speed: from 1.2 it is caught too. And "
+    "it does not know good from bad: from -2 it leaves the better minimum for the poorer one, unlike SGD.",
     controls=[override("no momentum", momentum=0.0)],
 )
 @settings(max_examples=4)

@@ -42,10 +42,9 @@ def steadiness(path):
 
 @claim(
     "pytorch-notes/sgd-oscillates-in-ravine",
-    verdict=CONDITIONAL,
     finding="With curvatures 1 and a it crosses the ravine at every step if lr lies between 1/a and 2/a (0.02 and 0.04 "
-    "for 50), and not once if it lies below. But the rate that gets down fastest, 2/(1 + a), is one of the former: in "
-    "any ravine, SGD that is tuned for speed does oscillate.",
+    "for 50). The rate that gets down fastest, 2/(1 + a), is one of these: in any ravine, SGD that is tuned for speed "
+    "oscillates. Below 1/a it crosses not once.",
     controls=[override("no ravine but a round valley", steep=1.0)],
 )
 @few

@@ -1,4 +1,4 @@
-"""Section 18.1, the example: training accuracy from 90 to 100 percent, test accuracy from 88 to 70.
+"""Section 18.1: training accuracy rises, test accuracy falls; for example from 90 to 100 percent, and from 88 to 70.
 
 The document names neither network nor data. Ours has 128 hidden neurons, and 200 digits of 8x8 pixels to learn in 40
 epochs.
@@ -11,6 +11,11 @@ WIDE = {"hidden": (128,), "epochs": 40}
 TABLE = {1: (0.90, 0.88), 5: (0.98, 0.85), 10: (1.00, 0.70)}
 
 
+def while_held_out_accuracy_falls(curves):
+    """Training accuracy where held-out accuracy is best, and after the last epoch, (trials,) each."""
+    return curves.training.gather(0, curves.held_out.argmax(0)[None])[0], curves.training[-1]
+
+
 def at_training_accuracy(curves, level):
     """Held-out accuracy after the first epoch that trains to accuracy ``level``, or the last, (trials,)."""
     reached = curves.training >= level
@@ -21,11 +26,11 @@ def at_training_accuracy(curves, level):
 @claim(
     "pytorch-notes/test-accuracy-collapses-88-to-70",
     verdict=CONDITIONAL,
-    finding="The direction only if labels are wrong, the size in none of ours. With true labels held-out accuracy goes "
-    "on rising, from 86 to 92 %, while training accuracy rises from 90 to 100 %. If 10 % of the training labels are "
-    "random, the first two rows nearly come out (90 and 88 %, 98 and 85 %), but in the end (99.5 %) it is 85, not 70. "
-    "If 40 % are, held-out accuracy does fall by some 17 points from its best, but that is while training accuracy "
-    "climbs from 60 %: from 90 % on it falls by 2 (medians).",
+    finding="Only if labels are wrong. If 40 % of the training labels are random, held-out accuracy falls by some 17 "
+    "points from its best, while training accuracy climbs from about 62 to 95 %. With true labels it goes on rising, "
+    "from 86 to 92 %, while training accuracy rises from 90 to 100 %. The table is an example, and no run of ours has "
+    "its last row: with 10 % random labels its first two nearly come out (90 and 88 %, 98 and 85 %), but in the end "
+    "(99.5 %) it is 85, not 70, and with 40 % held-out accuracy falls by 2 points from 90 % on (medians).",
     controls=[
         override("true labels", wrongest=0.0),
         override("wrong labels for true ones", none_wrong=0.4),
@@ -46,5 +51,6 @@ def test_held_out_accuracy_falls_only_where_labels_are_wrong(
     trials.less(0.72, some.held_out[-1], name="10 % random: above 72 % in the end")
     trials.less(at_training_accuracy(clean, 0.9), clean.held_out[-1], name="true labels: it rises")
     trials.less(many.held_out[-1] + 0.08, many.held_out.max(0).values, name="40 % random: it falls by over 8 points")
+    trials.less(*while_held_out_accuracy_falls(many), by=0.2, name="and training accuracy rises by over 20 meanwhile")
     for arm in arms.values():
         trials.less(at_training_accuracy(arm, 0.9) - 0.18, arm.held_out[-1], name="never by 18 from 90 % on")

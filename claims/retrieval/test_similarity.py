@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 
 from fitcore.evaluation.retrieval import cosine_similarities
-from fitcore.testing import CONDITIONAL, claim, override
+from fitcore.testing import claim, override
 
 PLEA, DISLIKE = "不要离开我", "讨厌冷漠与忽视"
 UNRELATED = ("汤里不要放香菜", "爱喝热豆浆", "冬天爱看雪", "坐火车上班", "每周去图书馆借书", "会画画")
@@ -62,10 +62,10 @@ def similarities(embeddings):
 
 @claim(
     "pytorch-notes/semantic-memory-matches-without-shared-words",
-    verdict=CONDITIONAL,
-    finding="An embedding by characters finds no likeness, for none is shared; the plea recalls that somebody wants no "
-    "coriander in the soup, because of 不要. An embedding learned from 22 sentences in which leaving, coldness and "
-    "neglect keep the company of sadness links the two by a cosine of 0.96, against 0.38 for the next memory.",
+    finding="An embedding learned from 22 sentences, written for it, in which leaving, coldness and neglect keep the "
+    "company of sadness links the two by a cosine of 0.96, against 0.38 for the next memory. It takes an embedding of "
+    "meaning: one by characters finds no likeness, for none is shared, and the plea recalls that somebody wants no "
+    "coriander in the soup, because of 不要.",
     controls=[
         override("a plea in the words of the memory", plea="不要冷漠"),
         override("sentences in which only trains leave", sadness=TRAINS),
