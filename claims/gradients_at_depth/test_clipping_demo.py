@@ -276,7 +276,7 @@ def test_the_explosion_needs_no_depth(losses, trials, evidence, network=unstable
     evidence.observe("gradient at the inputs, in units of that at the output", back)
     evidence.observe("learning rate times largest curvature in fc3", steepness, limit=2.0)
     trials.always(back < 2, name="no growth on the way back")
-    trials.always(fc1 < fc3, name="smaller in front")
+    trials.always(fc1 < fc3 / 2, name="smaller in front")
     assert np.median(fc1 / fc3) < 0.1
     trials.always(steepness > 20, name="ten times too steep for the last layer alone")
     only_last = losses(UNCLIPPED, steps=30, network=partial(frozen, network))
