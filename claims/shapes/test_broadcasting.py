@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 
 from fitcore.testing import REFUTED, claim, override
 from fitcore.testing.strategies import broadcastable_shapes, numbered, shapes, tensors
@@ -76,6 +76,7 @@ CONTROLS = [
 
 
 @claim("pytorch-notes/broadcast-rules-match-numpy", controls=CONTROLS)
+@example(pair=(torch.arange(3.0), torch.arange(6.0).view(2, 3)), add=torch.add)
 @given(pair=shape_pairs.flatmap(lambda pair: st.tuples(*map(numbered, pair))), add=st.just(torch.add))
 def test_broadcasting_follows_the_three_rules_and_numpy(pair, add):
     by_torch = result(add, RuntimeError, *pair)
