@@ -102,8 +102,7 @@ def test_the_improved_network_converges_faster_until_its_rate_decays(greenhouse,
     }
     evidence.curve(f"running loss on {greenhouse.source}", range(1, 16), curves, x_label="epoch")
     gains = [comparison.difference(f"running loss of epoch {epoch}", "improved").mean for epoch in range(2, 16)]
-    few = {"samples": 25, "batch_size": 13, "others": 4, "epochs": 45}
-    longer = greenhouse.compare({"improved": improved | {"epochs": 45}}, copies=3, **few)
+    longer = greenhouse.compare({"improved": improved | {"epochs": 45}}, **FEW | {"copies": 3, "epochs": 45})
     evidence.table("training loss after 45 epochs, 25 images", longer.rows("training loss"))
     assert np.max(gains) < -0.1
     assert gains[15 - 2] > gains[6 - 2] + 0.1
