@@ -5,7 +5,7 @@ from functools import partial
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from torch.testing import assert_close
 
 from fitcore.ensembles import Ensemble, QuadraticDynamics, fit, mean_squared_errors
@@ -100,6 +100,7 @@ def test_jumping_past_the_minimum_of_a_quadratic_lowers_the_loss_or_explodes(cas
     "curvatures; for κ = 10 that rate is 91 % of the limit. With a tenth of it the steps are some ten times as many.",
     controls=[override("half of that rate called the best", best_share=0.5)],
 )
+@example(case=quadratic([10.0, 1.0], 0), other=0.9, best_share=1.0)
 @given(case=quadratics, other=st.floats(0.05, 0.98) | st.floats(1.02, 1.9), best_share=st.just(1.0))
 def test_the_fastest_rate_lies_close_below_the_limit(case, other, best_share, evidence):
     exact, _ = case

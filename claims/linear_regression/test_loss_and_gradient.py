@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from torch.nn.functional import softplus
 
 from fitcore.ensembles import QuadraticDynamics
@@ -43,6 +43,7 @@ def test_squaring_raises_the_share_of_the_largest_error(errors, power, evidence)
     finding="Positive as soon as one prediction is wrong, and zero where all are right.",
     controls=[replace("torch.Tensor.square", lambda errors: errors, name="errors not squared")],
 )
+@example(pair=torch.tensor([[0.0], [1.0]]))
 @given(pair=tensors(shapes(1, 3).map(lambda shape: (2, *shape))))
 def test_the_squared_error_is_positive_unless_all_is_right(pair):
     predictions, targets = pair

@@ -65,7 +65,7 @@ def stacked_in_front(tensors, dim):
 
 
 def joined_end_to_end(tensors, dim):
-    return torch.cat(tensors)
+    return torch.cat([torch.atleast_1d(tensor) for tensor in tensors])
 
 
 @claim(

@@ -6,7 +6,7 @@ from fitcore.tests.reports import case, claim, observation, report
 MANY = report(
     claim("a", tests=[case(), case(evidence=[observation([1.0, 2.0])])]),
     claim("b"),
-    claim("c", tests=[case(evidence=[])]),
+    claim("c", tests=[case(evidence=[]), case(evidence=[observation([1.0]), observation([2.0, 2.0])])]),
 )
 
 
@@ -21,8 +21,8 @@ def test_every_evidence_that_is_drawn_gets_its_own_picture(monkeypatch: pytest.M
     ]
     for evidence in shown:
         given = {key: value for key, value in evidence.items() if key != "picture"}
-        assert evidence.get("picture") == (pictures.picture(given) if given["type"] in pictures.DRAWN else None)
-    assert [evidence["type"] for evidence in shown if "picture" in evidence] == [
+        assert evidence["picture"] == (pictures.picture(given) if pictures.is_drawn(given) else None)
+    assert [evidence["type"] for evidence in shown if evidence["picture"]] == [
         *("observation", "comparison", "curve", "observation"),
         *("observation", "comparison", "curve"),
     ]

@@ -264,3 +264,16 @@ def test_decisions_are_told_in_plain_words(changes, text):
 )
 def test_durations_use_the_unit_that_fits(seconds, text):
     assert wording.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("observed", "text"),
+    [
+        (observation([1.0, 4.0], limit=5.0), "2 values from 1 to 4 m/s, mean 2.5, limit 5"),
+        (observation([3.0]) | {"unit": None}, "3"),
+        (observation([3.0, 3.0], limit=4.0), "3 m/s, all 2 values, limit 4"),
+        (observation([1.0, 2.0]) | {"count": 600}, "600 values from 1 to 2 m/s, mean 1.5; 2 drawn"),
+    ],
+)
+def test_observations_are_told_in_a_line(observed, text):
+    assert wording.observed(observed) == text

@@ -47,6 +47,7 @@ def _templates() -> "Environment":
         "duration": wording.duration,
         "moment": wording.moment,
         "number": wording.number,
+        "observed": wording.observed,
         "markdown": markdown,
         "code": code,
     }

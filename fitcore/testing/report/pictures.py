@@ -10,7 +10,6 @@ from markupsafe import Markup
 from fitcore.testing.report import plots
 from fitcore.testing.report.schema import Comparison, Curve, Observation, Report
 
-DRAWN = ("observation", "comparison", "curve")
 # So many take longer than other processes need to start.
 WORTH_SHARING = 150
 
@@ -24,20 +23,27 @@ class Picture:
 
 
 def illustrated(report: Report) -> dict[str, Any]:
-    """Return the report with a ``picture`` in all evidence that is drawn: by all cores where there is much of it."""
+    """Return the report with a ``picture`` in all evidence, None if it isn't drawn: by all cores if there is much."""
     from joblib import Parallel, delayed
 
     jobs = -1 if sum(1 for _ in _drawn(report)) >= WORTH_SHARING else 1
     drawings = iter(Parallel(n_jobs=jobs, backend="loky")(map(delayed(picture), _drawn(report))))
 
     def with_picture(evidence: Any) -> Any:
-        return {**evidence, "picture": next(drawings)} if evidence["type"] in DRAWN else evidence
+        return {**evidence, "picture": next(drawings) if is_drawn(evidence) else None}
 
     def with_pictures(test: Any) -> Any:
         return {**test, "evidence": list(map(with_picture, test["evidence"]))}
 
     claims = [{**claim, "tests": list(map(with_pictures, claim["tests"]))} for claim in report["claims"]]
     return {**report, "claims": claims}
+
+
+def is_drawn(evidence: Any) -> bool:
+    """Whether a drawing shows more than a line of text: of one number, or one that never varies, it doesn't."""
+    if evidence["type"] == "observation":
+        return bool(evidence["minimum"] < evidence["maximum"])
+    return evidence["type"] in ("comparison", "curve")
 
 
 def picture(evidence: Observation | Comparison | Curve) -> Picture:
@@ -54,4 +60,4 @@ def _drawn(report: Report) -> Iterator[Any]:
     """Yield what is drawn, in the order in which it stands in the report."""
     for claim in report["claims"]:
         for test in claim["tests"]:
-            yield from (evidence for evidence in test["evidence"] if evidence["type"] in DRAWN)
+            yield from filter(is_drawn, test["evidence"])

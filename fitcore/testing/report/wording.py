@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 
-from fitcore.testing.report.schema import Cell, ClaimRecord, Decision, Numbers, Outcome, Verdict
+from fitcore.testing.report.schema import Cell, ClaimRecord, Decision, Numbers, Observation, Outcome, Verdict
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -79,6 +79,18 @@ def moment(iso: str) -> str:
 def count(amount: int, noun: str) -> str:
     """Write an amount of things: ``1 claim``, ``1,192 statements``."""
     return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def observed(record: Observation) -> str:
+    """Say what was observed: ``80 values from 0.1 to 3 m, mean 0.9, limit 4``; ``7, all 80 values``."""
+    unit = f" {record['unit']}" if record["unit"] else ""
+    limit = "" if record["limit"] is None else f", limit {number(record['limit'])}"
+    values, low, high = count(record["count"], "value"), number(record["minimum"]), number(record["maximum"])
+    if record["minimum"] == record["maximum"]:
+        return f"{low}{unit}{f', all {values}' if record['count'] > 1 else ''}{limit}"
+    drawn = len(record["values"])
+    few = f"; {drawn} drawn" if drawn < record["count"] else ""
+    return f"{values} from {low} to {high}{unit}, mean {number(record['mean'])}{limit}{few}"
 
 
 def decision(record: Decision) -> str:
