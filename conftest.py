@@ -11,10 +11,11 @@ from hypothesis import settings
 # Most objects here are modules that stay: to search them for garbage at every turn took a tenth of the time.
 gc.set_threshold(100_000, 50, 1000)
 
-# On a shared machine a slow example says nothing, and twenty-five of them decide what these properties say. Which they
-# are follows from --base-seed alone: also under CI, where Hypothesis by itself would draw the same in every run, and
-# after a failure, whose examples it would otherwise keep.
-settings.register_profile("fitcore", deadline=None, max_examples=25, derandomize=False, database=None)
+# On a shared machine a slow example says nothing. Fifteen decide: few controls need more than five to fail, and none
+# more than nine. Which they are follows from --base-seed alone: also under CI, where Hypothesis by itself draws the
+# same every time, and after a failure, whose examples it would keep. --hypothesis-profile thorough searches on.
+for name, examples in {"fitcore": 15, "thorough": 300}.items():
+    settings.register_profile(name, deadline=None, max_examples=examples, derandomize=False, database=None)
 settings.load_profile("fitcore")
 
 

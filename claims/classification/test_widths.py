@@ -87,7 +87,7 @@ def learn(shared, data_root):
     return train
 
 
-WIDE_LESSON = {"copies": 5, "epochs": 6}  # a dear one: it has learned its digits by heart after fewer epochs
+WIDE_LESSON = {"copies": 3, "epochs": 6}  # a dear one: it has learned its digits by heart after fewer epochs
 
 
 @pytest.fixture

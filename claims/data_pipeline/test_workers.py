@@ -150,7 +150,7 @@ def seconds_an_epoch(data, num_workers):
     "and more.",
     controls=[override("no waiting", waiting=0.0)],
 )
-def test_workers_are_faster_where_samples_take_time_and_slower_where_they_take_none(evidence, waiting=0.01):
+def test_workers_are_faster_where_samples_take_time_and_slower_where_they_take_none(evidence, waiting=0.005):
     def milliseconds(data):
         return {f"{workers} workers, ms": 1e3 * seconds_an_epoch(data, workers) for workers in (0, 4)}
 

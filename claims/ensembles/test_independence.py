@@ -138,7 +138,6 @@ def slope_left_out(layer, g):
         replace("fitcore.gradients.backpropagation.Sigmoid.backward", slope_left_out, name="without sigmoid's slope"),
     ],
 )
-@settings(max_examples=25)
 @example(seed=0, hidden=[3], activation=nn.Tanh, loss=mean_squared_errors)
 @example(seed=0, hidden=[3], activation=nn.Sigmoid, loss=mean_squared_errors)
 @given(

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.testing import assert_close
@@ -49,7 +49,6 @@ def mse_against(predictions, targets, shape):
     "that of each sample.",
     controls=[override("targets as a column", shape=column)],
 )
-@settings(max_examples=25)
 @given(pair=values, shape=st.just(flat))
 def test_the_printed_loss_compares_every_prediction_with_every_target(pair, shape):
     predictions, targets = pair
@@ -233,7 +232,6 @@ def test_the_split_has_140_and_60_samples_and_covers_all_200(trials):
     "without an error. A split by fraction works from two samples on.",
     controls=[override("200 samples", few=200)],
 )
-@settings(max_examples=30)
 @given(few=st.integers(4, 140), many=st.integers(141, 300))
 def test_with_140_samples_or_fewer_the_validation_loss_is_nan(few, many):
     def held_out_loss(indices):

@@ -60,7 +60,7 @@ def test_without_relu_max_pooling_keeps_the_network_nonlinear(seed, network):
     controls=[override("average pooling as well", network=linear_throughout)],
 )
 def test_without_relu_the_network_learns_digits_as_well(learn_by_heart, evidence, network=without_relu):
-    rectified, unrectified = learn_by_heart().accuracies(), learn_by_heart(network, copies=8).accuracies()
+    rectified, unrectified = learn_by_heart().accuracies(), learn_by_heart(network, copies=5).accuracies()
     evidence.compare("test accuracy", {"with ReLU": rectified, "without": unrectified})
     assert unrectified.mean() > rectified.mean() - 0.04
 

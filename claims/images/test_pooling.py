@@ -129,7 +129,7 @@ def without_pooling():
     return features(no_pooling, 12)
 
 
-POOLED = {"copies": 7, "digits": 150}
+POOLED = {"copies": 5, "digits": 150}
 UNPOOLED = POOLED | {"network": without_pooling}
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import hypothesis.strategies as st
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from torch.testing import assert_close
 
@@ -161,7 +161,6 @@ def test_a_rate_that_moves_b_soon_is_unstable_for_w(evidence, scale=1.0):
     "b = 0 (scaled inputs at 1e-2: 4,100).",
     controls=[override("a rate above the limit", share=1.05)],
 )
-@settings(max_examples=25)
 @given(start=starts, share=st.just(0.95))
 def test_one_rate_trains_both_parameters_on_raw_inputs(start, share, evidence):
     exact, steps = dynamics(T_U), torch.arange(0, 200_001, 500)
@@ -180,7 +179,6 @@ def test_one_rate_trains_both_parameters_on_raw_inputs(start, share, evidence):
     "every epoch.",
     controls=[override("a rate above the limit", share=1.05)],
 )
-@settings(max_examples=25)
 @given(x=readings, start=starts, share=st.floats(0.01, 0.99))
 def test_every_rate_below_the_limit_comes_nearer_at_every_epoch(x, start, share):
     exact = dynamics(x)
@@ -207,7 +205,6 @@ def test_a_rate_for_each_parameter_reaches_least_squares(evidence, rates=(1.7e-4
     finding="On raw inputs rates of r² η for w and η for b take the very path of rate η on inputs scaled by r.",
     controls=[override("the same rate for both", power=0)],
 )
-@settings(max_examples=25)
 @given(start=starts, scale=st.floats(0.05, 0.5), power=st.just(2))
 def test_scaling_the_inputs_is_a_rate_for_each_parameter(start, scale, power):
     lr, units = 0.5 * dynamics(scale * T_U).largest_stable_lr, torch.tensor([scale, 1.0], dtype=torch.float64)

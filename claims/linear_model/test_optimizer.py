@@ -27,7 +27,6 @@ def leaf(values):
         override("with weight decay", options={"weight_decay": 1e-2}),
     ],
 )
-@settings(max_examples=25)
 @given(values=starts, lr=st.floats(1e-4, 0.03), options=st.just({}))
 def test_sgd_takes_the_path_of_the_manual_update(values, lr, options):
     params = leaf(values)

@@ -11,7 +11,7 @@ from functools import partial
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -104,7 +104,6 @@ def test_a_pass_seldom_zeroes_exactly_half_of_the_units(trials, evidence):
         testing.replace("torch.nn.functional.dropout", nothing_dropped),
     ],
 )
-@settings(max_examples=25)
 @given(x=tensors(shapes(min_side=1)), p=st.floats(0.3, 0.9), seed=st.integers(0, 2**32 - 1))
 def test_dropout_is_the_identity_after_eval_and_drops_or_scales_after_train(x, p, seed):
     layer = nn.Dropout(p)
@@ -138,7 +137,6 @@ def test_predictions_are_random_until_eval_is_called(trials, evidence):
     "generalization/dropout-net-forward-runs",
     controls=[override("the powers up to nine", degree=9), override("rows for columns", along=0)],
 )
-@settings(max_examples=25)
 @example(n=200, degree=10, along=1)
 @given(n=st.integers(1, 300), degree=st.just(10), along=st.just(1))
 def test_the_net_makes_ten_powers_and_one_output_of_each_input(n, degree, along):

@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from fitcore import training
 from fitcore.testing import CONDITIONAL, claim, replace
@@ -100,7 +100,6 @@ def test_an_improvement_however_small_resets_the_counter(best, patience, min_del
     "epoch; anything between that and min_delta goes on for ever.",
     controls=[replace("fitcore.training.EarlyStopping", AgainstTheLastLoss)],
 )
-@settings(max_examples=25)
 @example(share=0.5, min_delta=0.01, patience=PATIENCE)
 @given(share=st.floats(0.01, 0.95), min_delta=st.floats(1e-3, 1.0), patience=st.integers(2, 30))
 def test_steady_gains_below_min_delta_stop_only_if_patience_epochs_of_them_are_too(share, min_delta, patience):

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from fitcore.evaluation.memory import allocated_bytes, shares_storage
 from fitcore.testing import CONDITIONAL, claim, error_of, override
@@ -51,7 +51,6 @@ def repeated_as_a_view(x, counts):
     "along each expanded dimension.",
     controls=[override("a copy", expand=copied)],
 )
-@settings(max_examples=30)
 @given(case=expansions, expand=st.just(torch.Tensor.expand))
 def test_expand_is_a_view_that_stores_the_data_once(case, expand):
     shape, target = case

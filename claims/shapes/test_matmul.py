@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from fitcore.testing import REFUTED, claim, override
 from fitcore.testing.strategies import matmul_pairs, shapes, tensors
@@ -98,7 +98,6 @@ def test_matmul_takes_the_product_that_the_dimensions_call_for(kind, any_pair, s
     "the message names the shapes.",
     controls=[override("matmul in its place", mm=torch.matmul)],
 )
-@settings(max_examples=25)
 @given(
     pair=matmul_pairs().filter(lambda pair: {factor.ndim for factor in pair} != {2}),
     mm=st.just(torch.mm),
@@ -122,7 +121,6 @@ def test_mm_wants_equal_inner_sizes(inner, n, m, mm):
     finding="Matrix i of the result is the product of the matrices i.",
     controls=[override("the first matrix for all", bmm=lambda a, b: a[:1] @ b)],
 )
-@settings(max_examples=25)
 @given(
     pair=st.tuples(batch_sizes, sides, sides, sides).flatmap(
         lambda size: st.tuples(tensors(size[:3]), tensors((size[0], *size[2:])))
@@ -142,7 +140,6 @@ def test_bmm_multiplies_slice_by_slice(pair, listing, bmm):
     "that differ; the message names the sizes.",
     controls=[override("matmul in its place", bmm=torch.matmul)],
 )
-@settings(max_examples=25)
 @given(
     pair=matmul_pairs().filter(lambda pair: {factor.ndim for factor in pair} != {3}),
     bmm=st.just(torch.bmm),

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from fitcore.evaluation.memory import allocated_bytes, shares_storage
 from fitcore.testing import CONDITIONAL, REFUTED, claim, error_of, override
@@ -194,7 +194,6 @@ def detached_clone(tensor):
     "detach().clone() and copy.deepcopy cut the graph.",
     controls=[override("detached", clone=detached_clone)],
 )
-@settings(max_examples=25)
 @given(
     pair=shapes().flatmap(lambda shape: st.tuples(tensors(shape, requires_grad=True), tensors(shape))),
     clone=st.just(torch.Tensor.clone),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from fitcore.evaluation.memory import shares_storage
 from fitcore.testing import REFUTED, claim, override, replace
@@ -99,7 +99,6 @@ def test_the_idiom_takes_the_gpu_where_there_is_one(device=device_with_fallback)
     controls=[replace("torch.Tensor.cuda", stay), replace("torch.Tensor.cpu", stay, name="never fetched back")],
 )
 @pytest.mark.gpu
-@settings(max_examples=25)
 @given(a=any_tensor)
 def test_a_tensor_comes_back_from_the_gpu_unchanged(a):
     there = a.cuda()

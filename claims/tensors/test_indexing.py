@@ -5,7 +5,7 @@ from operator import getitem
 import hypothesis.strategies as st
 import numpy as np
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 
 from fitcore.evaluation.memory import shares_storage
 from fitcore.testing import claim, override, replace
@@ -48,7 +48,6 @@ def copied_out(tensor, index):
     finding="Integers and slices in any combination. A list or a mask as index makes a copy.",
     controls=[override("copied out", take=copied_out)],
 )
-@settings(max_examples=25)
 @given(case=indexed, take=st.just(getitem))
 def test_integers_and_slices_index_a_view(case, take):
     t, index = case

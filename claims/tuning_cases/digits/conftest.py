@@ -33,7 +33,7 @@ class Lesson:
 
 # With all of MNIST the printed network learns as printed. A quarter of its channels, on digits without the three pixels
 # around them, which are almost all black, takes a fifth of the time.
-SMALL = {"few": Lesson(120, 40, copies=20), "many": Lesson(1000, 5)}
+SMALL = {"few": Lesson(120, 40, copies=14), "many": Lesson(1000, 5)}
 PRINTED = {"few": Lesson(1000, 20, 28, (32, 64), 0.001, copies=8), "many": Lesson(60_000, 5, 28, (32, 64), 0.001)}
 
 ARMS = {

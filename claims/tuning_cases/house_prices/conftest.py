@@ -17,7 +17,7 @@ from fitcore.models import MLP
 from fitcore.testing.shared import Shared
 from fitcore.training import EarlyStopping
 
-COPIES = 60
+COPIES = 48
 Rows = tuple[Tensor, Tensor]
 
 

@@ -15,7 +15,7 @@ STOPPED = "50 epochs, early stopping"
     finding="From 0.067 to 0.046 (means). It needn't be a layer: 234 neurons in one, with as many parameters, have "
     "0.041 after half as many epochs.",
     controls=[override("no extra layer", hidden=(32,), weight_decay=0.0)],
-    trials=60,
+    trials=48,
 )
 def test_the_extra_layer_lowers_the_error(initial, trials, evidence, *, hidden=(64, 32), weight_decay=1e-5):
     shallow, deep = initial().test[19], initial(hidden=hidden, weight_decay=weight_decay).test[19]
@@ -32,7 +32,7 @@ def test_the_extra_layer_lowers_the_error(initial, trials, evidence, *, hidden=(
     "after 50. Beside plain layers its error is lower only where training has just begun: after the first epoch of "
     "Adam, and with SGD at 0.001 still after 3, where it has 0.62 instead of 0.76 (means).",
     controls=[override("no BatchNorm", batch_norm=False)],
-    trials=60,
+    trials=48,
 )
 def test_batchnorm_raises_the_error_except_early_in_training(initial, improved, trials, evidence, batch_norm=True):
     normalised, plain = improved(batch_norm=batch_norm), initial(**DEEPER)
@@ -69,7 +69,7 @@ def relative_changes(maes):
 def test_batchnorm_keeps_a_fast_rate_stable_and_makes_the_error_fluctuate_at_a_slow_one(
     initial, improved, trials, evidence, *, batch_norm=True, too_large=0.7
 ):
-    fast = {"lr": too_large, "epochs": 5}
+    fast = {"lr": too_large, "epochs": 5, "copies": 60}
     steady, stuck = improved(batch_norm=batch_norm, **fast).test[-1], initial(**DEEPER, **fast).test[-1]
     evidence.compare(f"test MAE at a rate of {too_large:g}, 5 epochs", {"BatchNorm": steady, "without": stuck})
     trials.less(0.7, stuck, name="too large a rate: without BatchNorm little better than the mean price")
@@ -117,7 +117,7 @@ def test_one_part_of_the_bundle_does_harm_and_one_nothing(initial, improved, evi
     finding="From 0.067 a rate of 0.01 leads to 0.023 and 30 more epochs to 0.045; BatchNorm and another layer to "
     "0.083 (means, 20 epochs). The layer without BatchNorm, 0.046, is worth about as much as the epochs.",
     controls=[override("a rate ten times lower instead", lr=1e-4)],
-    trials=60,
+    trials=48,
 )
 def test_a_higher_rate_or_more_epochs_do_more_than_the_new_structure(initial, improved, trials, evidence, lr=1e-2):
     printed, structure = initial().test, improved().test[19]

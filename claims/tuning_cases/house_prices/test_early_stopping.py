@@ -33,7 +33,7 @@ def optimism(learned, watching):
     "loader repaired it is right to about 0.002 on average (15 epochs). On noisy prices (noise=130, no BatchNorm, Adam "
     "at 0.003) rows that are trained on promise over 0.2 less than the test has; rows held out are right to 0.02.",
     controls=[override("rows held out instead", leaked="validation")],
-    trials=60,
+    trials=48,
 )
 def test_rows_that_are_trained_on_promise_too_much(improved, on_noisy_data, trials, evidence, leaked="rehearsed"):
     printed, repaired, noisy = improved(), improved(repaired=True, epochs=15), on_noisy_data()
@@ -55,7 +55,7 @@ def test_rows_that_are_trained_on_promise_too_much(improved, on_noisy_data, tria
     finding="On noisy prices (noise=130, no BatchNorm, Adam at 0.003) it stops after 10 epochs on average by rows "
     "held out; by as many rows that are trained on hardly ever within 30.",
     controls=[override("rows held out instead", leaked="validation")],
-    trials=60,
+    trials=48,
 )
 def test_watching_rows_that_are_trained_on_stops_late(on_noisy_data, trials, evidence, leaked="rehearsed"):
     noisy = on_noisy_data()
@@ -72,7 +72,7 @@ def test_watching_rows_that_are_trained_on_stops_late(on_noisy_data, trials, evi
     finding="In nearly every run, after some 10 to 49 epochs: not because the error has stopped falling, but because "
     "BatchNorm makes it fluctuate. Without BatchNorm it triggers in about a quarter of the runs.",
     controls=[override("no BatchNorm", batch_norm=False)],
-    trials=60,
+    trials=48,
 )
 def test_early_stopping_triggers_before_epoch_50(improved, trials, evidence, batch_norm=True):
     epochs = improved(batch_norm=batch_norm).stopped().epochs
@@ -90,7 +90,7 @@ def test_early_stopping_triggers_before_epoch_50(improved, trials, evidence, bat
         override("an end before overtraining", end=4),
         override("noisy prices instead of the printed ones", prices="noisy"),
     ],
-    trials=60,
+    trials=48,
 )
 def test_early_stopping_helps_against_noise_and_not_as_printed(
     improved, on_noisy_data, trials, evidence, *, end=30, prices="printed"
@@ -125,7 +125,7 @@ def last_five(maes, epochs):
     finding="In nearly every run the MAE fell at least once within the five, from one epoch to the next: the "
     "counter compares with the best so far, and that is what none of the five came below.",
     controls=[override("compared with the last epoch", rule=AgainstTheLast)],
-    trials=60,
+    trials=48,
 )
 def test_the_mae_falls_within_the_five_epochs_but_not_below_the_best(improved, trials, evidence, rule=EarlyStopping):
     printed = improved()

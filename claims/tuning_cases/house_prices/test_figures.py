@@ -28,7 +28,7 @@ def beside_printed(learned, printed):
     "printed ones. With Adam at 0.001, which trains the improved regressor, they are 0.067 and 0.007: less than a "
     "fifth of the printed MAE.",
     controls=[override("Adam instead of SGD", slow=ADAM), override("SGD instead of Adam", fast=SGD)],
-    trials=60,
+    trials=48,
 )
 def test_sgd_leaves_the_initial_error_and_adam_a_fifth_of_it(initial, trials, evidence, *, slow=SGD, fast=ADAM):
     slow, fast = initial(**slow), initial(**fast)
@@ -53,7 +53,7 @@ def test_sgd_leaves_the_initial_error_and_adam_a_fifth_of_it(initial, trials, ev
     "these errors have 1.6, as normal ones do. Over other test rows a run's MAE varies by 0.006 to 0.009 either way "
     "(95 %), so that the last two digits printed say nothing.",
     controls=[override("one epoch", epochs=1)],
-    trials=60,
+    trials=48,
 )
 def test_the_improved_regressor_hardly_ever_has_the_printed_mse(improved, trials, evidence, epochs=50):
     learned = improved(epochs=epochs)
@@ -95,7 +95,7 @@ def test_the_error_has_fallen_by_three_quarters(evidence, initial=INITIAL[0], im
     "one is worse: the initial one has 0.067 after 20 epochs, and 0.045 after 50 (means). What made the document's "
     "initial regressor bad was not its structure.",
     controls=[override("no BatchNorm", batch_norm=False), override("an initial one of 4 epochs", epochs=(4, 4))],
-    trials=60,
+    trials=48,
 )
 def test_the_improved_regressor_beats_the_initial_one_only_if_that_was_trained_by_sgd(
     initial, improved, trials, evidence, *, batch_norm=True, epochs=(20, 50)

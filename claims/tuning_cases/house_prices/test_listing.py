@@ -126,7 +126,7 @@ def test_every_validation_row_is_trained_on(prices, random_state, loaded):
     "those arrays, and standardising once more would change nothing. It would tell the two apart if the initial one "
     "had learned raw prices: an MAE of 0.65 against 0.067.",
     controls=[override("raw prices in step 1", scale_target=False)],
-    trials=60,
+    trials=48,
 )
 def test_the_data_are_standardised_before_the_initial_regressor(initial, prices, trials, scale_target=True):
     step_1 = prices(scale_target=scale_target)

@@ -79,7 +79,7 @@ def test_the_mse_of_a_column_and_a_row_pulls_every_output_to_the_mean_target(dat
     "tuning-cases/case3-flatten-against-n-target-needed",
     finding="After 5 epochs the test MAE is 0.75, about that of the mean price (0.77); with flattened outputs 0.094.",
     controls=[override("flattened outputs", loss=mean_squared_errors)],
-    trials=60,
+    trials=48,
 )
 def test_without_flattening_the_regressor_learns_the_mean_price(initial, prices, trials, evidence, loss=broadcast):
     spoilt, sound = initial(**DEEPER, loss=loss, epochs=5).test[4], initial(**DEEPER).test[4]

@@ -28,7 +28,7 @@ PATIENTS = {
     "overfitted gained from stopping early and lost by longer training. Learning curves told which it was in nearly "
     "every run.",
     controls=[override("remedies exchanged", prescribed=(Pattern.OVERFITTING, Pattern.UNDERFITTING))],
-    trials=60,
+    trials=48,
 )
 @pytest.mark.parametrize("patient", PATIENTS)
 def test_the_remedy_that_the_diagnosis_names_lowers_the_error_and_the_other_does_not(
@@ -62,7 +62,7 @@ def the_last(validation):
     finding="The rounds of case 3 end with a model that is worse than the one before, 0.072 after 0.037 (means). A "
     "saved file brings that back to the bit; trained under another seed it has another error.",
     controls=[override("the last round", choose=the_last)],
-    trials=60,
+    trials=48,
 )
 def test_a_saved_round_undoes_tuning_that_did_harm(
     initial, improved, trials, evidence, tmp_path, *, choose=by_validation

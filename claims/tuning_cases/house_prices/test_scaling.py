@@ -7,7 +7,7 @@ from fitcore.testing import REFUTED, claim, override
     "tuning-cases/feature-scaling-needed-mixed-scales",
     finding="With features of 0.01 to 100 the test MAE after 20 epochs is 0.52, standardised 0.067 (means).",
     controls=[override("features of one scale", magnitudes=0.0)],
-    trials=60,
+    trials=48,
 )
 def test_features_of_very_different_scales_need_standardising(initial, trials, evidence, magnitudes=2.0):
     raw, scaled = (initial(magnitudes=magnitudes, scale_features=scale, epochs=20).test[19] for scale in (False, True))
@@ -25,7 +25,7 @@ def test_features_of_very_different_scales_need_standardising(initial, trials, e
         override("printed features of different scales", magnitudes=2.0),
         override("no real features", diabetes=False),
     ],
-    trials=60,
+    trials=48,
 )
 def test_the_printed_features_need_no_standardising_and_real_ones_do(
     initial, trials, evidence, *, magnitudes=0.0, diabetes=True
@@ -44,7 +44,7 @@ def test_the_printed_features_need_no_standardising_and_real_ones_do(
     "steps are too small for prices whose standard deviation is 134: at a rate of 0.1 the same network has 0.010 after "
     "10 epochs (means).",
     controls=[override("a standardised target", scale_target=True)],
-    trials=60,
+    trials=48,
 )
 def test_without_a_standardised_target_the_regressor_barely_learns(
     initial, prices, trials, evidence, scale_target=False
