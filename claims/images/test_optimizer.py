@@ -180,7 +180,7 @@ def losses_of(shared, data_root):
 
     def of(optimizer):
         runs = shared.seeds(COPIES).tolist()
-        return torch.stack([shared(loss_after_training, seed, data_root, optimizer) for seed in runs]).log()
+        return torch.stack(shared.each(loss_after_training, runs, data_root, optimizer)).log()
 
     return of
 

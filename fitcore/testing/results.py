@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -18,6 +18,9 @@ from fitcore.testing.catalogue import Catalogue
 from fitcore.testing.progress import ProgressLine
 from fitcore.testing.report.schema import EnvironmentRecord, Report
 from fitcore.testing.terminal import summarize
+
+if TYPE_CHECKING:
+    from fitcore.testing.report.pictures import Sketchbook
 
 PHASES = {"setup", "call", "teardown"}
 
@@ -40,11 +43,14 @@ class Results:
         self.trouble: list[str] = []
         self.recordings: list[str] = []
         self.directory: Path | None = None
+        self.sketchbook: Sketchbook | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """See to it that the report can be written; show the live line, where somebody watches."""
         self.directory = _report_directory(session.config)
+        if self.directory is not None:
+            self.sketchbook = _sketchbook(session.config)
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and ProgressLine.suits(session.config, reporter):
             session.config.pluginmanager.register(ProgressLine(reporter), "fitcore.testing.progress")
@@ -65,6 +71,8 @@ class Results:
             self.collected |= {collected["nodeid"]: collected for collected in process.pop("collected")}
             self.hardware = process
         self.reports[claim["nodeid"], claim["control"]].append(report)
+        if self.sketchbook is not None:
+            self.sketchbook.begin(claim.get("evidence", []))
 
     def _killed(self, report: Any) -> dict[str, Any] | None:
         """What to attach to the report that pytest-xdist makes up for the test at which a worker died."""
@@ -96,11 +104,16 @@ class Results:
 
             shown, self.recordings = with_recordings(self.report, self._folders_of_recordings())
             try:
-                self.page = write_report(shown, self.directory)
+                self.page = write_report(shown, self.directory, self.sketchbook)
             except (OSError, ValueError) as error:
                 self.trouble.append(f"can't write the report to {self.directory}: {error}")
         if self.trouble and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self) -> None:
+        """Leave no process behind."""
+        if self.sketchbook is not None:
+            self.sketchbook.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show document x verdict, what is not confirmed and why, and where the report is."""
@@ -163,10 +176,20 @@ def _report_directory(config: pytest.Config) -> Path | None:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # as another run may have done, which begins just now
     except OSError as error:
         raise pytest.UsageError(f"--claim-report: can't write to {directory}: {error.strerror}") from None
     return directory
+
+
+def _sketchbook(config: pytest.Config) -> "Sketchbook | None":
+    """One, if there is a core to draw on that no process of this run works on."""
+    # Imported here, since an installed plugin is loaded by every pytest run.
+    import joblib
+
+    from fitcore.testing.report.pictures import Sketchbook
+
+    return Sketchbook() if joblib.cpu_count() > (config.getoption("numprocesses", None) or 1) else None
 
 
 def _item_run(reports: Sequence[Any]) -> ItemRun | None:

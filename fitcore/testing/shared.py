@@ -2,10 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ class Shared:
     def __init__(self, base_seed: int) -> None:
         self._base_seed = base_seed
         self._results: dict[Hashable, Any] = {}
+        self._is_apart = False
 
     def seeds(self, count: int) -> NDArray[np.int64]:
         """Seeds of as many trials for all claims in common, which depend on the base seed alone."""
@@ -39,11 +42,11 @@ class Shared:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Use an empty memo within a block, and forget it after."""
-        results, self._results = self._results, {}
+        results, self._results, self._is_apart = self._results, {}, True
         try:
             yield
         finally:
-            self._results = results
+            self._results, self._is_apart = results, False
 
     def __call__(self, function: Callable[..., Result], *args: Hashable, **kwargs: Hashable) -> Result:
         """Return ``function(*args, **kwargs)``.
@@ -52,20 +55,67 @@ class Shared:
             ClaimError: if an argument isn't hashable.
 
         """
-        what = getattr(function, "__qualname__", repr(function))
-        args, kwargs = _normalized(function, args, kwargs)
-        # 1, 1.0 and True are equal, and yet different arguments.
-        key = (function, args, tuple(kwargs.items()), tuple(map(type, (*args, *kwargs.values()))))
+        return self._computed([self._call(function, args, kwargs)])[0]
+
+    def each(
+        self, function: Callable[..., Result], firsts: Iterable[Hashable], *args: Hashable, **kwargs: Hashable
+    ) -> list[Result]:
+        """Return ``[shared(function, first, *args, **kwargs) for first in firsts]``, such as a copy for each seed.
+
+        Where ``joblib.parallel_config`` allows several workers, those not known are computed by as many processes,
+        which import the module of ``function`` by its name.
+        """
+        return self._computed([self._call(function, (first, *args), kwargs) for first in firsts])
+
+    def _computed(self, calls: Sequence["_Call"]) -> list[Any]:
+        new = {call.key: call for call in calls if call.key not in self._results}
+        # Another process wouldn't see what a control patches.
+        workers = 1 if self._is_apart or len(new) < 2 else joblib.effective_n_jobs(None)
+        if workers == 1:
+            self._results |= {key: call.result() for key, call in new.items()}
+        else:
+            results = joblib.Parallel(workers, backend="loky")(
+                joblib.delayed(_on_one_thread)(call) for call in new.values()
+            )
+            self._results |= zip(new, results, strict=True)
+        return [self._results[call.key] for call in calls]
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Call":
+        call = _Call(function, *_normalized(function, args, kwargs), self._base_seed)
         try:
-            known = key in self._results
+            hash(call.key)
         except TypeError as error:
-            raise ClaimError(f"shared({what}, ...) needs hashable arguments: {error}") from None
-        if not known:
-            # The seed may not depend on where in memory an argument (a function, say) lies.
-            name = _ADDRESS.sub("", f"{function.__module__}.{what}{args}{kwargs}")
-            with seeded(int(trial_seeds(self._base_seed, name, 1)[0])), torch.enable_grad():
-                self._results[key] = function(*args, **kwargs)
-        return self._results[key]
+            raise ClaimError(f"shared({call.what}, ...) needs hashable arguments: {error}") from None
+        return call
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    base_seed: int
+
+    @property
+    def what(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from others: 1, 1.0 and True are equal, and yet different arguments."""
+        types = tuple(map(type, (*self.args, *self.kwargs.values())))
+        return self.function, self.args, tuple(self.kwargs.items()), types
+
+    def result(self) -> Any:
+        """Compute it under a seed that doesn't depend on where in memory an argument (a function, say) lies."""
+        name = _ADDRESS.sub("", f"{self.function.__module__}.{self.what}{self.args}{self.kwargs}")
+        with seeded(int(trial_seeds(self.base_seed, name, 1)[0])), torch.enable_grad():
+            return self.function(*self.args, **self.kwargs)
+
+
+def _on_one_thread(call: _Call) -> Any:
+    torch.set_num_threads(1)  # cores that processes share
+    return call.result()
 
 
 def _normalized(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ def _seeded() -> Iterator[None]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with the statements doc/a, doc/b and doc/c, and no claim yet."""
     # Pages have tests of their own; here they would take longer than the runs.
-    monkeypatch.setattr("fitcore.testing.report.render_page", lambda report: "")
+    monkeypatch.setattr("fitcore.testing.report.render_page", lambda report, sketchbook: "")
     monkeypatch.setattr("fitcore.testing.report.render_summary", lambda report: "")
     pytester.makeini("[pytest]\nclaim_catalogue = catalogue\n")
     pytester.mkdir("catalogue")

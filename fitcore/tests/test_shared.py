@@ -1,7 +1,9 @@
 """Tests of ``fitcore.testing.shared``: what is computed once, under which seed, and what is kept apart."""
 
 import functools
+import os
 
+import joblib
 import pytest
 import torch
 
@@ -23,6 +25,10 @@ class Counted:
 
 def draw(*args: object, **kwargs: object) -> float:
     return torch.rand(()).item()
+
+
+def process(_: int) -> int:
+    return os.getpid()
 
 
 @pytest.fixture
@@ -125,3 +131,26 @@ def test_a_call_is_the_same_however_it_is_spelt(args: tuple[int, ...], kwargs: d
 def test_common_seeds_depend_on_the_base_seed_alone() -> None:
     assert Shared(1).seeds(5).tolist() == Shared(1).seeds(5).tolist()
     assert not set(Shared(1).seeds(5)) & set(Shared(2).seeds(5))
+
+
+# Of a process that has drawn pictures only, joblib suspects a leak as it imports torch, and starts another.
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given to the executor")
+def test_each_is_a_call_for_each(shared):
+    one_by_one = [Shared(0)(draw, seed, x=3) for seed in (1, 2, 2)]
+    assert shared.each(draw, [1, 2, 2], x=3) == one_by_one
+    with joblib.parallel_config(n_jobs=2):
+        assert Shared(0).each(draw, [1, 2, 2], x=3) == one_by_one
+
+
+def test_only_what_is_not_known_is_computed_by_other_processes(shared):
+    shared(process, 1)
+    with joblib.parallel_config(n_jobs=2):
+        here, *elsewhere = shared.each(process, [1, 2, 3])
+    assert here == os.getpid()
+    assert here not in elsewhere
+    assert shared.each(process, [3, 2]) == elsewhere[::-1]
+
+
+def test_what_is_kept_apart_is_computed_here_where_the_patch_is(shared):
+    with joblib.parallel_config(n_jobs=2), shared.apart():
+        assert set(shared.each(process, [1, 2])) == {os.getpid()}

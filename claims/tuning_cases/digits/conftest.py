@@ -124,7 +124,7 @@ def copies(shared, data_root) -> Callable[..., list[Copy]]:
     def of(digits: str, arm: str = "baseline", most: int | None = None) -> list[Copy]:
         lesson = lessons[digits]
         seeds = shared.seeds(lesson.copies)[:most].tolist()
-        return [shared(learned, seed, data_root, lesson, **ARMS[arm]) for seed in seeds]
+        return shared.each(learned, seeds, data_root, lesson, **ARMS[arm])
 
     return of
 

@@ -159,8 +159,8 @@ class Greenhouse:
         setting = whole = Setting(**settings)
         if setting.epochs == 10 and not setting.deep:
             whole = replace(setting, epochs=15)  # which others ask for: ten epochs are its first ten
-        seeds = self._shared.seeds(copies)
-        runs = [self._shared(trained, int(seed), self._root, whole)[setting.epochs] for seed in seeds]
+        seeds = self._shared.seeds(copies).tolist()
+        runs = [run[setting.epochs] for run in self._shared.each(trained, seeds, self._root, whole)]
         return {name: np.array([run[name] for run in runs]) for name in runs[0]}
 
     def compare(self, changes: dict[str, dict], copies: int = 4, **baseline: float | bool) -> Comparison:

@@ -5,21 +5,23 @@ import os
 from pathlib import Path
 
 from fitcore.testing.report.html import render_page, render_summary
+from fitcore.testing.report.pictures import Sketchbook
 from fitcore.testing.report.schema import Report
 
 __all__ = ["Report", "write_report"]
 
 
-def write_report(report: Report, directory: Path) -> Path:
+def write_report(report: Report, directory: Path, sketchbook: Sketchbook | None = None) -> Path:
     """Write the three files of a report into the directory and return the path of ``index.html``.
 
     All are rendered and written to drafts before the first of them takes its predecessor's place, each in one step: a
     reader, a full disk or a run cut short never leaves half a file, nor the pages of one run beside the numbers of
-    another. Raises ``ValueError`` if the report holds a number that JSON cannot express.
+    another. What the sketchbook holds isn't drawn again. Raises ``ValueError`` if the report holds a number that JSON
+    cannot express.
     """
     files = {
         "claims.json": json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1) + "\n",
-        "index.html": render_page(report),
+        "index.html": render_page(report, sketchbook),
         "summary.md": render_summary(report),
     }
     directory.mkdir(parents=True, exist_ok=True)

@@ -5,16 +5,16 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from fitcore.testing.report import tally, wording
-from fitcore.testing.report.pictures import illustrated
+from fitcore.testing.report.pictures import Sketchbook, illustrated
 from fitcore.testing.report.schema import Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render_page(report: Report) -> str:
-    """Render ``index.html``: one file that loads nothing."""
-    return _templates().get_template("index.html.j2").render(report=illustrated(report))
+def render_page(report: Report, sketchbook: Sketchbook | None = None) -> str:
+    """Render ``index.html``: one file that loads nothing. What the sketchbook holds isn't drawn again."""
+    return _templates().get_template("index.html.j2").render(report=illustrated(report, sketchbook))
 
 
 def render_summary(report: Report) -> str:

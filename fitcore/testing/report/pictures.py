@@ -1,7 +1,11 @@
 """The drawings of a report as they go into its page."""
 
-from collections.abc import Iterator
+import json
+import signal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 from urllib.parse import quote
 
@@ -22,15 +26,44 @@ class Picture:
     failure: str | None
 
 
-def illustrated(report: Report) -> dict[str, Any]:
-    """Return the report with a ``picture`` in all evidence, None if it isn't drawn: by all cores if there is much."""
+class Sketchbook:
+    """Pictures that another process draws while claims still run, once there are enough of them to be worth one."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_ignore_interrupts)
+        self._waiting: list[Any] = []
+        self._begun: dict[str, Future[Picture]] = {}
+
+    def begin(self, evidence: Iterable[Any]) -> None:
+        """Have it drawn."""
+        self._waiting += filter(is_drawn, evidence)
+        if self._begun or len(self._waiting) >= WORTH_SHARING:
+            self._begun |= {_content(record): self._pool.submit(picture, record) for record in self._waiting}
+            self._waiting.clear()
+
+    def pictures(self) -> dict[str, Picture]:
+        """Wait for what was begun, and return it by content; what the process left undone as it died is missing."""
+        return {content: future.result() for content, future in self._begun.items() if not future.exception()}
+
+    def close(self) -> None:
+        """End the process, whatever it still has to do."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def illustrated(report: Report, sketchbook: Sketchbook | None = None) -> dict[str, Any]:
+    """Return the report with a ``picture`` in all evidence, None if it isn't drawn.
+
+    What no sketchbook has is drawn now, by all cores if there is much of it.
+    """
     from joblib import Parallel, delayed
 
-    jobs = -1 if sum(1 for _ in _drawn(report)) >= WORTH_SHARING else 1
-    drawings = iter(Parallel(n_jobs=jobs, backend="loky")(map(delayed(picture), _drawn(report))))
+    pictures = {} if sketchbook is None else sketchbook.pictures()
+    left = {content: evidence for evidence in _drawn(report) if (content := _content(evidence)) not in pictures}
+    jobs = -1 if len(left) >= WORTH_SHARING else 1
+    pictures |= zip(left, Parallel(n_jobs=jobs, backend="loky")(map(delayed(picture), left.values())), strict=True)
 
     def with_picture(evidence: Any) -> Any:
-        return {**evidence, "picture": next(drawings) if is_drawn(evidence) else None}
+        return {**evidence, "picture": pictures[_content(evidence)] if is_drawn(evidence) else None}
 
     def with_pictures(test: Any) -> Any:
         return {**test, "evidence": list(map(with_picture, test["evidence"]))}
@@ -56,8 +89,18 @@ def picture(evidence: Observation | Comparison | Curve) -> Picture:
     return Picture(Markup("data:image/svg+xml," + quote(svg, safe=" !$'()*+,-./:;=?@[]_{|}~")), None)
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C ends the run, not its report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _drawn(report: Report) -> Iterator[Any]:
     """Yield what is drawn, in the order in which it stands in the report."""
     for claim in report["claims"]:
         for test in claim["tests"]:
             yield from filter(is_drawn, test["evidence"])
+
+
+def _content(evidence: Any) -> str:
+    """What a drawing shows: the same evidence of several claims is drawn once."""
+    return json.dumps(evidence, sort_keys=True)
