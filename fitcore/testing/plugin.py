@@ -108,6 +108,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Results(config), RESULTS)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no process behind."""
+    if RECORDERS in config.stash:
+        config.stash[RECORDERS].shared.close()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the catalogues, so that a mistake in them ends the run before it begins."""

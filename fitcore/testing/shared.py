@@ -2,9 +2,12 @@
 
 import inspect
 import re
+import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import joblib
@@ -34,6 +37,7 @@ class Shared:
         self._base_seed = base_seed
         self._results: dict[Hashable, Any] = {}
         self._is_apart = False
+        self._pool: ProcessPoolExecutor | None = None
 
     def seeds(self, count: int) -> NDArray[np.int64]:
         """Seeds of as many trials for all claims in common, which depend on the base seed alone."""
@@ -63,21 +67,25 @@ class Shared:
         """Return ``[shared(function, first, *args, **kwargs) for first in firsts]``, such as a copy for each seed.
 
         Where ``joblib.parallel_config`` allows several workers, those not known are computed by as many processes,
-        which import the module of ``function`` by its name.
+        which import ``function`` by its name.
         """
         return self._computed([self._call(function, (first, *args), kwargs) for first in firsts])
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def _computed(self, calls: Sequence["_Call"]) -> list[Any]:
         new = {call.key: call for call in calls if call.key not in self._results}
         # Another process wouldn't see what a control patches.
         workers = 1 if self._is_apart or len(new) < 2 else joblib.effective_n_jobs(None)
         if workers == 1:
-            self._results |= {key: call.result() for key, call in new.items()}
+            results: Iterable[Any] = map(_Call.result, new.values())
         else:
-            results = joblib.Parallel(workers, backend="loky")(
-                joblib.delayed(_on_one_thread)(call) for call in new.values()
-            )
-            self._results |= zip(new, results, strict=True)
+            self._pool = self._pool or ProcessPoolExecutor(workers, get_context("spawn"), initializer=_use_one_thread)
+            results = self._pool.map(_Call.result, new.values())
+        self._results |= zip(new, results, strict=True)
         return [self._results[call.key] for call in calls]
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Call":
@@ -113,9 +121,10 @@ class _Call:
             return self.function(*self.args, **self.kwargs)
 
 
-def _on_one_thread(call: _Call) -> Any:
-    torch.set_num_threads(1)  # cores that processes share
-    return call.result()
+def _use_one_thread() -> None:
+    """Leave interrupts to the process that asked, and cores to the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 def _normalized(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

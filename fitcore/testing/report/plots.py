@@ -1,10 +1,12 @@
 """Drawings of evidence: the one place that uses Matplotlib."""
 
+import gc
 import math
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,7 +69,7 @@ def draw(evidence: Observation | Comparison | Curve) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(), np.errstate(over="ignore"):
+    with mpl.rc_context(), np.errstate(over="ignore"), _uncollected():
         # A claim may have left settings of its own behind.
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -82,6 +84,18 @@ def draw(evidence: Observation | Comparison | Curve) -> str:
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=metadata)
     return _shortened(svg.getvalue().decode())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Don't look for garbage among the thousands of objects of a figure while they are made: an eighth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _shortened(svg: str) -> str:
