@@ -66,7 +66,7 @@ def _threads() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _workers() -> Iterator[None]:
-    """Let ensembles use the cores that this process has to itself, a thread a core."""
+    """Let ensembles and `Shared.each` use the cores that this process has to itself, a thread or a process a core."""
     import joblib  # noqa: PLC0415
 
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

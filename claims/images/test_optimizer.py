@@ -144,12 +144,22 @@ def test_uncleared_gradients_are_the_sum_over_iterations(seed, batches, clear):
     assert_close([parameter.grad for parameter in parameters], total)
 
 
-def never_clearing(kind):
-    """The optimizer, of which zero_grad does nothing."""
-    return type("NeverClearing", (kind,), {"zero_grad": lambda optimizer, set_to_none=True: None})
+class NeverClearing:
+    """An optimizer of which zero_grad does nothing."""
+
+    def zero_grad(self, set_to_none=True):
+        pass
 
 
-UNCLEARED = {kind: never_clearing(kind) for kind in (Adam, SGD)}
+class UnclearedAdam(NeverClearing, Adam):
+    pass
+
+
+class UnclearedSGD(NeverClearing, SGD):
+    pass
+
+
+UNCLEARED = {Adam: UnclearedAdam, SGD: UnclearedSGD}
 CLEARED = {kind: kind for kind in (Adam, SGD)}
 
 
