@@ -132,6 +132,22 @@ def test_clipping():
     assert [fault["outcome"] for fault in found] == ["killed", "unreached"], done.stderr
 
 
+def test_a_mutant_is_noticed_by_what_is_else_computed_in_other_processes(pytester, mutate):
+    pytester.makepyfile(
+        test_toy="""
+import joblib
+import toy
+from fitcore.testing.shared import Shared
+
+def test_each():
+    with joblib.parallel_config(n_jobs=joblib.cpu_count()):
+        assert Shared(0).each(toy.clipped, [0, 2]) == [0, 1]
+"""
+    )
+    _, found = mutate("toy:clipped", "--limit", "1")
+    assert [mutant["outcome"] for mutant in found] == ["killed"]
+
+
 @pytest.fixture
 def mutants(tmp_path, monkeypatch):
     """All mutants of the package ``toy``."""

@@ -117,6 +117,8 @@ class Campaign:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         say = reporter.write_line if reporter else print
         self.prepare()
+        # Processes that a test may start with joblib or `Shared.each`, one a core, wouldn't see what is broken in this.
+        os.environ["LOKY_MAX_CPU_COUNT"] = "1"
         gc.freeze()  # children share what is here, and never search it
         tests = sorted(self._measured(session), key=lambda test: test.cost)
         say(f"{len(tests)} of {len(session.items)} tests reach the code, in {sum(t.cost for t in tests):.0f} s")
