@@ -4,7 +4,7 @@ import inspect
 import re
 import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -85,7 +85,11 @@ class Shared:
         else:
             self._pool = self._pool or ProcessPoolExecutor(workers, get_context("spawn"), initializer=_use_one_thread)
             results = self._pool.map(_Call.result, new.values())
-        self._results |= zip(new, results, strict=True)
+        try:
+            self._results |= zip(new, results, strict=True)
+        except BrokenExecutor:  # a process was killed: the next claim gets others
+            self._pool = None
+            raise
         return [self._results[call.key] for call in calls]
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Call":

@@ -70,5 +70,8 @@ def test_what_a_killed_process_leaves_undone_is_drawn_in_the_end(sketchbook: pic
     sketchbook.begin(FIRST + SECOND)
     for process in sketchbook._pool._processes.values():
         os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    sketchbook.pictures()
+    sketchbook.begin(THIRD)
     [shown] = pictures.illustrated(report(claim("a", tests=[case(evidence=FIRST)])), sketchbook)["claims"]
     assert shown["tests"][0]["evidence"][0]["picture"] == pictures.picture(FIRST[0])

@@ -2,7 +2,9 @@
 
 import functools
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 
 import joblib
 import pytest
@@ -155,3 +157,16 @@ def test_only_what_is_not_known_is_computed_by_other_processes(shared):
 def test_what_is_kept_apart_is_computed_here_where_the_patch_is(shared):
     with joblib.parallel_config(n_jobs=2), shared.apart():
         assert set(shared.each(process, [1, 2])) == {os.getpid()}
+
+
+def killed_if_odd(number: int) -> int:
+    if number % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_process_that_is_killed_takes_no_more_than_one_call_with_it(shared):
+    with joblib.parallel_config(n_jobs=2):
+        with pytest.raises(BrokenExecutor):
+            shared.each(killed_if_odd, [1, 3])
+        assert shared.each(killed_if_odd, [2, 4]) == [2, 4]

@@ -3,7 +3,8 @@
 import json
 import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -30,24 +31,28 @@ class Sketchbook:
     """Pictures that another process draws while claims still run, once there are enough of them to be worth one."""
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_ignore_interrupts)
+        self._pool: ProcessPoolExecutor | None = None
         self._waiting: list[Any] = []
         self._begun: dict[str, Future[Picture]] = {}
 
     def begin(self, evidence: Iterable[Any]) -> None:
-        """Have it drawn."""
+        """Have it drawn. Where no process can be started, or it has died, that is left for the end."""
         self._waiting += filter(is_drawn, evidence)
-        if self._begun or len(self._waiting) >= WORTH_SHARING:
+        if self._pool is None and len(self._waiting) < WORTH_SHARING:
+            return
+        with suppress(OSError, BrokenExecutor):
+            self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"), initializer=_ignore_interrupts)
             self._begun |= {_content(record): self._pool.submit(picture, record) for record in self._waiting}
-            self._waiting.clear()
+        self._waiting.clear()
 
     def pictures(self) -> dict[str, Picture]:
-        """Wait for what was begun, and return it by content; what the process left undone as it died is missing."""
+        """Wait for what was begun, and return by content what was finished."""
         return {content: future.result() for content, future in self._begun.items() if not future.exception()}
 
     def close(self) -> None:
         """End the process, whatever it still has to do."""
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
 
 def illustrated(report: Report, sketchbook: Sketchbook | None = None) -> dict[str, Any]:
