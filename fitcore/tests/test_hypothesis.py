@@ -28,8 +28,8 @@ def test_a(x, y):
     assert not y or x < 1000
 
 def test_seen():
-    assert seen.count(0) >= 25
-    assert seen.count(1) < 20
+    assert seen.count(0) >= settings.default.max_examples
+    assert seen.count(1) < settings.default.max_examples
 """)
     project.run().assert_outcomes(passed=3)
 
