@@ -12,7 +12,7 @@ from hypothesis import settings
 gc.set_threshold(100_000, 50, 1000)
 
 # On a shared machine a slow example says nothing. Fifteen decide: few controls need more than five to fail, and none
-# more than nine. Which they are follows from --base-seed alone: also under CI, where Hypothesis by itself draws the
+# more than twelve. Which they are follows from --base-seed alone: also under CI, where Hypothesis by itself draws the
 # same every time, and after a failure, whose examples it would keep. --hypothesis-profile thorough searches on.
 for name, examples in {"fitcore": 15, "thorough": 300}.items():
     settings.register_profile(name, deadline=None, max_examples=examples, derandomize=False, database=None)

@@ -132,7 +132,7 @@ def test_clipping():
     assert [fault["outcome"] for fault in found] == ["killed", "unreached"], done.stderr
 
 
-def test_a_mutant_is_noticed_by_what_is_else_computed_in_other_processes(pytester, mutate):
+def test_mutants_are_noticed_in_what_else_other_processes_would_compute(pytester, mutate):
     pytester.makepyfile(
         test_toy="""
 import joblib
